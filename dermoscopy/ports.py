@@ -1,0 +1,119 @@
+"""Protocols through which siblings meet. `cds_service.bootstrap` is the only place that joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy.orm import Session
+
+from dermoscopy.domain import (
+    Analysis,
+    Artifact,
+    ArtifactKind,
+    DeliveryReceipt,
+    DermoscopicImage,
+    Finding,
+    ModelReference,
+    SourceObject,
+)
+
+JsonValue = str | int | float | bool | None | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
+
+
+class BlobStore(Protocol):
+    """Content-addressed bytes. ``digest`` is the SHA-256 of the bytes in lower-case hex."""
+
+    def put(self, data: bytes) -> str:
+        """Store durably (on disk: fsynced) before returning the digest; storing twice is harmless.
+
+        Raises `StorageFull` when there is no room: nothing was kept.
+        """
+        ...
+
+    def get(self, digest: str) -> bytes:
+        """The bytes, checked against their digest. Raises `KeyError` if absent, `BlobCorrupted` if they changed."""
+        ...
+
+    def exists(self, digest: str) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One thing that happened. ``action`` is dotted (``instance.accepted``); ``subject`` is what it happened to.
+
+    Patient identity goes into ``patient_*`` and nowhere else, so that an export can leave it out.
+    """
+
+    action: str
+    actor: str
+    subject_type: str
+    subject_id: str
+    outcome: str = "success"
+    patient_issuer: str = ""
+    patient_id: str = ""
+    details: Mapping[str, JsonValue] = field(default_factory=dict)
+    at: datetime | None = None
+    """UTC; the log fills it in when absent."""
+
+
+class AuditLog(Protocol):
+    """Append-only log. An entry stands exactly when the caller's transaction commits."""
+
+    def append(self, session: Session, entry: AuditEntry) -> None: ...
+
+
+class WorkQueue(Protocol):
+    """Starts durable work inside the caller's transaction."""
+
+    def start(
+        self, session: Session, workflow: str, workflow_id: str, *arguments: str, delay_seconds: float = 0.0
+    ) -> None:
+        """Start ``workflow`` with ``arguments`` once this transaction commits; a repeated ``workflow_id`` is harmless."""
+        ...
+
+
+class Algorithm(Protocol):
+    """Pixels in, finding out. Pure: the same image and weights give the same finding."""
+
+    @property
+    def reference(self) -> ModelReference: ...
+
+    def analyze(self, image: DermoscopicImage) -> Finding:
+        """Raises `AnalysisFailed` (broken), `ModelServerBusy` (try again); abstention is a result, not an error."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RenderInput:
+    """What a renderer may look at. ``companions`` holds the artifacts rendered before it (a bundle names the SEG)."""
+
+    analysis: Analysis
+    image: DermoscopicImage
+    source: SourceObject
+    companions: Mapping[ArtifactKind, Artifact] = field(default_factory=dict)
+
+
+class Renderer(Protocol):
+    """Draws one output from an analysis; deterministic, so that a repeat gives the same bytes."""
+
+    def __call__(self, what: RenderInput) -> Artifact: ...
+
+
+class Destination(Protocol):
+    """Somewhere artifacts go. ``accepts`` says which."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def accepts(self) -> frozenset[ArtifactKind]: ...
+
+    def deliver(self, artifact: Artifact, analysis: Analysis) -> DeliveryReceipt:
+        """Send once. Sending the same artifact again must change nothing at the other end.
+
+        Raises `DestinationUnavailable` (try again), `Rejected` (a person must look).
+        """
+        ...
