@@ -59,6 +59,7 @@ help: ## Show this list
 
 .PHONY: setup
 setup: $(SERVE) $(EXTRAS:%=$(DONE)/extra-%) ## Make .venv with everything that serving needs (RUNTIME=gpu, EXTRAS="drift triton")
+	@echo "Ready: try make demo, or $(BIN)/cds --help"
 
 .PHONY: demo
 demo: setup ## See one image go all the way through, on this machine (IMAGES=folder, KEEP=1 leaves it running)
