@@ -1,0 +1,188 @@
+"""The only reader of the environment and of the configuration file.
+
+`Settings` is frozen, read once by `cds_service.bootstrap` and passed down. Values come from environment variables
+``CDS_<FIELD>`` (lists and tables as JSON) over the optional TOML file named by ``CDS_CONFIG``. Every field is
+described in ``docs/configuration.md``; a test fails when one is missing there.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from dermoscopy.errors import Misconfigured
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Role(StrEnum):
+    """What the bearer of an API token may do; each role includes the ones before it."""
+
+    READ = "read"
+    SUBMIT = "submit"
+    ADMIN = "admin"
+
+
+class ApiToken(BaseModel):
+    """A bearer token of the REST API and its role."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(min_length=1)
+    token: SecretStr
+    role: Role = Role.READ
+
+
+class PacsDestination(BaseModel):
+    """A PACS that receives result objects by C-STORE."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(min_length=1)
+    host: str
+    port: Port
+    ae_title: str = Field(min_length=1, max_length=16)
+
+
+class FhirDestination(BaseModel):
+    """A FHIR R4 server that receives reports by transaction."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(min_length=1)
+    base_url: str
+    token: SecretStr | None = None
+
+
+class Settings(BaseSettings):
+    """Configuration of one deployment. Everything has a default that works on a laptop, on loopback."""
+
+    model_config = SettingsConfigDict(env_prefix="CDS_", frozen=True, extra="forbid", env_ignore_empty=True)
+
+    data_dir: Path = Path("var/cds")
+    """Folder for the database, blobs, keys and reports of the embedded default."""
+    database_url: str = ""
+    """SQLAlchemy URL; empty means SQLite in ``data_dir``. PostgreSQL: ``postgresql+psycopg://…``."""
+    blob_url: str = ""
+    """Object store URL (``s3://``, ``gs://``, ``az://``); empty means a folder in ``data_dir``."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8600
+    public_url: str = ""
+    """Address that clinicians' browsers use for links in cards; empty means ``http://host:port``."""
+    api_tokens: tuple[ApiToken, ...] = ()
+    analyze_wait_seconds: float = Field(default=10.0, ge=0, le=120)
+    max_upload_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    cors_origins: tuple[str, ...] = ()
+
+    ae_title: str = Field(default="DERMCDS", min_length=1, max_length=16)
+    dicom_host: str = "127.0.0.1"
+    dicom_port: Port = 11112
+    dicom_processes: int = Field(default=1, ge=0, le=64)
+    dicom_max_pdu: int = Field(default=131072, ge=4096)
+    dicom_max_associations: int = Field(default=32, ge=1)
+    dicom_max_object_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
+    dicom_calling_ae_titles: tuple[str, ...] = ()
+    """AE titles that may send; empty means any on loopback. Required when ``dicom_host`` is not loopback."""
+    pacs: tuple[PacsDestination, ...] = ()
+    fhir: tuple[FhirDestination, ...] = ()
+
+    issuers: dict[str, str] = Field(default_factory=dict)
+    """DICOM Issuer of Patient ID → FHIR identifier system."""
+    default_issuer: str = ""
+    """Issuer of objects that name none; empty leaves them unmatched to any FHIR patient."""
+
+    models_dir: Path = Path(__file__).resolve().parent.parent / "models" / "store"
+    model: str = ""
+    """``name==version`` of the model to answer with; empty means the champion named in the model store."""
+    execution_provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
+    inference_threads: int = Field(default=0, ge=0)
+    """Threads inside one inference; 0 leaves the choice to onnxruntime."""
+
+    worker_processes: int = Field(default=1, ge=0, le=64)
+    worker_concurrency: int = Field(default=4, ge=1, le=64)
+    queue_polling_seconds: float = Field(default=0.05, gt=0, le=10)
+    delivery_backoff_seconds: float = Field(default=1.0, gt=0)
+    delivery_backoff_limit_seconds: float = Field(default=900.0, gt=0)
+    executor_id: str = Field(default_factory=socket.gethostname)
+    """Stable name of this node: work in flight when it dies goes on when it comes back."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "console"] = "json"
+    otlp_endpoint: str = ""
+    """OTLP/HTTP endpoint for traces; empty exports none."""
+    metrics_port: Port = 0
+    """Loopback port of the first worker's metrics; the next processes count up from it. 0 serves none."""
+    disk_watermark_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
+
+    @model_validator(mode="after")
+    def _nothing_wide_without_a_lock(self) -> Settings:
+        if not is_loopback(self.host) and not self.api_tokens:
+            raise ValueError(
+                f"host {self.host!r} is reachable from outside, but api_tokens is empty: "
+                "set CDS_API_TOKENS (one role per token) or listen on 127.0.0.1"
+            )
+        if not is_loopback(self.dicom_host) and not self.dicom_calling_ae_titles:
+            raise ValueError(
+                f"dicom_host {self.dicom_host!r} is reachable from outside, but dicom_calling_ae_titles is empty: "
+                "name the AE titles that may send, or listen on 127.0.0.1"
+            )
+        names = [d.name for d in (*self.pacs, *self.fhir)]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"destination names must be unique; used more than once: {', '.join(twice)}")
+        tokens = [t.token.get_secret_value() for t in self.api_tokens]
+        if any(len(t) < 16 for t in tokens):
+            raise ValueError("every API token needs at least 16 characters")
+        return self
+
+    @property
+    def resolved_database_url(self) -> str:
+        return self.database_url or f"sqlite:///{(self.data_dir / 'cds.sqlite3').resolve()}"
+
+    @property
+    def resolved_public_url(self) -> str:
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+        if path := os.environ.get("CDS_CONFIG"):
+            sources += (TomlConfigSettingsSource(settings_cls, toml_file=Path(path)),)
+        return sources
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` can only be reached from this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def read_settings() -> Settings:
+    """Read environment and configuration file.
+
+    Raises `Misconfigured` naming each wrong field; values are not repeated, since they may be secrets.
+    """
+    path = os.environ.get("CDS_CONFIG")
+    if path and not Path(path).is_file():
+        raise Misconfigured(f"CDS_CONFIG names {path}, which is not a file")
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(p) for p in e['loc']) or 'settings'}: {e['msg']}" for e in error.errors()]
+        raise Misconfigured("the configuration is wrong:\n  " + "\n  ".join(lines)) from error

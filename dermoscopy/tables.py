@@ -1,0 +1,146 @@
+"""Rows that several rooms share (SQLModel). Never called models: that word belongs to the algorithms.
+
+Times are UTC. Patient identity stands in columns of its own, never inside free text.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+
+class UtcDateTime(sa.TypeDecorator[datetime]):
+    """Time zone aware UTC on both databases (SQLite forgets the zone)."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("naive datetime: give a time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class InstanceRow(SQLModel, table=True):
+    """One image of one patient, as accepted. ``state`` is ``accepted`` or ``held``."""
+
+    __tablename__ = "instance"
+    __table_args__ = (sa.Index("ix_instance_patient", "issuer", "patient_id"),)
+
+    id: str = Field(primary_key=True)
+    digest: str = Field(index=True)
+    size: int
+    source: str
+    caller: str
+    received_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    state: str
+    media_type: str
+    issuer: str = ""
+    patient_id: str = ""
+    sop_class_uid: str = ""
+    sop_instance_uid: str = Field(default="", index=True)
+    study_instance_uid: str = Field(default="", index=True)
+    series_instance_uid: str = ""
+    accession_number: str = ""
+    transfer_syntax_uid: str = ""
+    rows: int
+    columns: int
+    body_site_code: str = ""
+    laterality: str = ""
+    trace: str = ""
+    """W3C traceparent of the request that brought it, so that one trace spans receive → deliver."""
+
+
+class AnalysisRow(SQLModel, table=True):
+    """One run of one model on one instance. ``state``: queued → analysed → rendered → complete, or failed."""
+
+    __tablename__ = "analysis"
+    __table_args__ = (
+        sa.Index("ix_analysis_patient", "issuer", "patient_id", "created_at"),
+        sa.Index("ix_analysis_created", "created_at"),
+    )
+
+    id: str = Field(primary_key=True)
+    instance_id: str = Field(foreign_key="instance.id", index=True)
+    issuer: str = ""
+    patient_id: str = ""
+    state: str
+    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    """When the image was accepted for this model; results carry it as their content time."""
+    completed_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)  # type: ignore[call-overload]
+    model_name: str
+    model_version: str
+    model_digest: str
+    tier: str = ""
+    primary_class: str = ""
+    confidence: float | None = None
+    melanoma_risk: float | None = None
+    abstention: str = ""
+    document: str = Field(default="", sa_type=sa.Text)
+    """The whole `Analysis` as JSON (arrays apart)."""
+    embedding: bytes = b""
+    """float32 little endian."""
+    error: str = ""
+    milliseconds: float | None = None
+
+
+class ArtifactRow(SQLModel, table=True):
+    """One stored output of an analysis."""
+
+    __tablename__ = "artifact"
+    __table_args__ = (sa.UniqueConstraint("analysis_id", "kind"),)
+
+    id: str = Field(primary_key=True)
+    analysis_id: str = Field(foreign_key="analysis.id", index=True)
+    kind: str
+    media_type: str
+    digest: str
+    size: int
+    uid: str = ""
+    sop_class_uid: str = ""
+
+
+class DeliveryRow(SQLModel, table=True):
+    """One artifact on its way to one destination, retried alone."""
+
+    __tablename__ = "delivery"
+
+    id: str = Field(primary_key=True)
+    analysis_id: str = Field(foreign_key="analysis.id", index=True)
+    artifact_id: str = Field(foreign_key="artifact.id")
+    destination: str
+    kind: str
+    state: str = Field(index=True)
+    attempts: int = 0
+    next_attempt_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)  # type: ignore[call-overload]
+    delivered_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)  # type: ignore[call-overload]
+    reference: str = ""
+    last_error: str = ""
+
+
+class HoldRow(SQLModel, table=True):
+    """Something that waits for a person: no patient id, a UID with other bytes, an ambiguous patient."""
+
+    __tablename__ = "hold"
+
+    id: str = Field(primary_key=True)
+    kind: str
+    subject_id: str = Field(index=True)
+    reason: str
+    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    resolved_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)  # type: ignore[call-overload]
+    resolved_by: str = ""
+    resolution: str = ""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
