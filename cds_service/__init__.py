@@ -1,0 +1,1 @@
+"""The roof: edges (HTTP, command line), the pipeline, and the one place where rooms are joined."""

@@ -1,0 +1,248 @@
+"""Stored analyses: how a `Finding` becomes rows and blobs, and how it is read back exactly.
+
+Mask and heat-map are lossless PNG blobs, the embedding is float32 in the row, the rest is one JSON document.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+from sqlalchemy.orm import Session
+from sqlmodel import col, or_, select
+
+from dermoscopy.domain import (
+    Acquisition,
+    Analysis,
+    Artifact,
+    ArtifactKind,
+    ClassProbability,
+    Finding,
+    Inference,
+    LesionClass,
+    LesionMeasurements,
+    ModelReference,
+    PatientIdentity,
+    Quality,
+    SourceObject,
+    Triage,
+    derive_id,
+)
+from dermoscopy.errors import Rejected
+from dermoscopy.intake import header_of
+from dermoscopy.overlay import decode_grey_png, encode_heatmap, encode_mask
+from dermoscopy.ports import BlobStore
+from dermoscopy.tables import AnalysisRow, ArtifactRow, InstanceRow
+
+IN_FLIGHT = ("queued", "analysed", "rendered")
+"""States of an analysis whose results are still on their way."""
+
+_NOTHING = np.zeros((0, 0))
+_MEASUREMENTS = TypeAdapter(LesionMeasurements | None)
+_QUALITY = TypeAdapter(Quality)
+_TRIAGE = TypeAdapter(Triage)
+_INFERENCE = TypeAdapter(Inference)
+_CLASSES = TypeAdapter(tuple[ClassProbability, ...])
+_ACQUISITION = TypeAdapter(Acquisition)
+
+
+def _document(analysis: Analysis) -> str:
+    plain = replace(analysis.finding, mask=_NOTHING, heatmap=_NOTHING, embedding=_NOTHING)  # type: ignore[arg-type]
+    finding = asdict(plain)
+    for array in ("mask", "heatmap", "embedding"):
+        del finding[array]
+    return json.dumps(
+        {
+            "finding": finding,
+            "rows": analysis.rows,
+            "columns": analysis.columns,
+            "pixel_digest": analysis.pixel_digest,
+            "spacing_mm": analysis.spacing_mm,
+            "acquisition": asdict(analysis.acquisition),
+        },
+        sort_keys=True,
+    )
+
+
+def raster_artifacts(analysis: Analysis) -> tuple[Artifact, Artifact]:
+    """Mask and heat-map of an analysis as PNG artifacts."""
+    return (
+        Artifact(ArtifactKind.MASK, "image/png", encode_mask(analysis.finding.mask), uid=""),
+        Artifact(ArtifactKind.HEATMAP, "image/png", encode_heatmap(analysis.finding.heatmap), uid=""),
+    )
+
+
+def save_finding(session: Session, analysis: Analysis, *, milliseconds: float) -> None:
+    """Write the finding into its row; the state becomes ``analysed``."""
+    finding = analysis.finding
+    row = session.get_one(AnalysisRow, analysis.id)
+    row.state = "analysed"
+    row.tier = finding.triage.tier.value
+    row.primary_class = finding.primary.value if finding.primary else ""
+    row.confidence = finding.confidence
+    row.melanoma_risk = finding.melanoma_risk
+    row.abstention = finding.abstention or ""
+    row.document = _document(analysis)
+    row.embedding = finding.embedding.astype("<f4").tobytes()
+    row.milliseconds = milliseconds
+    row.error = ""
+
+
+def save_artifacts(session: Session, analysis_id: str, artifacts: Iterable[tuple[Artifact, str]]) -> list[ArtifactRow]:
+    """Record artifacts with the digests their bytes were stored under; an existing row of that kind is replaced."""
+    rows = []
+    for artifact, digest in artifacts:
+        row_id = derive_id("artifact", analysis_id, artifact.kind)
+        row = session.get(ArtifactRow, row_id)
+        if row is None:
+            row = ArtifactRow(id=row_id, analysis_id=analysis_id, kind=artifact.kind.value, media_type="", digest="", size=0)
+            session.add(row)
+        row.media_type, row.digest, row.size = artifact.media_type, digest, len(artifact.data)
+        row.uid, row.sop_class_uid = artifact.uid, artifact.sop_class_uid
+        rows.append(row)
+    return rows
+
+
+def load_source(session: Session, blobs: BlobStore, instance_id: str) -> SourceObject:
+    """The object an instance stands for. Raises `Rejected` if there is no such instance."""
+    row = session.get(InstanceRow, instance_id)
+    if row is None:
+        raise Rejected(f"no instance {instance_id}")
+    return SourceObject(row.id, blobs.get(row.digest), header_of(row), row.received_at)
+
+
+def artifact_rows(session: Session, analysis_id: str) -> dict[ArtifactKind, ArtifactRow]:
+    """Artifacts of an analysis by kind."""
+    found = session.execute(select(ArtifactRow).where(ArtifactRow.analysis_id == analysis_id)).scalars()
+    return {ArtifactKind(row.kind): row for row in found}
+
+
+def load_artifact(blobs: BlobStore, row: ArtifactRow) -> Artifact:
+    """An artifact with its bytes."""
+    return Artifact(ArtifactKind(row.kind), row.media_type, blobs.get(row.digest), row.uid, row.sop_class_uid)
+
+
+def load_analysis(session: Session, blobs: BlobStore, analysis_id: str) -> Analysis:
+    """A stored analysis with its arrays, equal to what was saved (the heat-map to 1/255).
+
+    Raises `Rejected` if it does not exist or has no finding yet.
+    """
+    row = session.get(AnalysisRow, analysis_id)
+    if row is None or not row.document:
+        raise Rejected(f"no finished analysis {analysis_id}")
+    document: dict[str, Any] = json.loads(row.document)
+    said = document["finding"]
+    artifacts = artifact_rows(session, analysis_id)
+    mask = decode_grey_png(blobs.get(artifacts[ArtifactKind.MASK].digest)) > 127
+    heatmap = decode_grey_png(blobs.get(artifacts[ArtifactKind.HEATMAP].digest)).astype(np.float32) / 255
+    finding = Finding(
+        model=ModelReference(**said["model"]),
+        classes=_CLASSES.validate_python(said["classes"]),
+        primary=LesionClass(said["primary"]) if said["primary"] else None,
+        confidence=said["confidence"],
+        melanoma_risk=said["melanoma_risk"],
+        malignancy_risk=said["malignancy_risk"],
+        quality=_QUALITY.validate_python(said["quality"]),
+        measurements=_MEASUREMENTS.validate_python(said["measurements"]),
+        triage=_TRIAGE.validate_python(said["triage"]),
+        abstention=said["abstention"],
+        explanation=tuple(said["explanation"]),
+        inference=_INFERENCE.validate_python(said["inference"]),
+        mask=mask,
+        heatmap=heatmap,
+        embedding=np.frombuffer(row.embedding, "<f4"),
+    )
+    spacing = document["spacing_mm"]
+    return Analysis(
+        id=row.id,
+        instance_id=row.instance_id,
+        created_at=row.created_at,
+        finding=finding,
+        header=header_of(session.get_one(InstanceRow, row.instance_id)),
+        rows=document["rows"],
+        columns=document["columns"],
+        pixel_digest=document["pixel_digest"],
+        spacing_mm=(spacing[0], spacing[1]) if spacing else None,
+        acquisition=_ACQUISITION.validate_python(document["acquisition"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisSummary:
+    """What a list or a card shows of an analysis, without reading its arrays."""
+
+    id: str
+    instance_id: str
+    state: str
+    created_at: datetime
+    tier: str
+    primary_class: str
+    confidence: float | None
+    melanoma_risk: float | None
+    abstention: str
+    error: str
+    model_name: str
+    model_version: str
+    study_instance_uid: str
+    body_site_code: str
+    laterality: str
+    document: str
+
+    @property
+    def recommendation(self) -> str:
+        return str(json.loads(self.document)["finding"]["triage"]["recommendation"]) if self.document else ""
+
+    @property
+    def triage_reason(self) -> str:
+        return str(json.loads(self.document)["finding"]["triage"]["reason"]) if self.document else ""
+
+
+def summaries_of_patients(
+    session: Session, patients: Sequence[PatientIdentity], *, limit: int = 50
+) -> list[AnalysisSummary]:
+    """Newest analyses of these patients first; one indexed query."""
+    if not patients:
+        return []
+    wanted = or_(
+        *((col(AnalysisRow.issuer) == p.issuer) & (col(AnalysisRow.patient_id) == p.patient_id) for p in patients)
+    )
+    query = (
+        select(AnalysisRow, InstanceRow.study_instance_uid, InstanceRow.body_site_code, InstanceRow.laterality)
+        .join(InstanceRow, col(InstanceRow.id) == col(AnalysisRow.instance_id))
+        .where(wanted)
+        .order_by(col(AnalysisRow.created_at).desc())
+        .limit(limit)
+    )
+    return [_summary(row, *rest) for row, *rest in session.execute(query)]
+
+
+def _summary(row: AnalysisRow, study: str, site: str, laterality: str) -> AnalysisSummary:
+    return AnalysisSummary(
+        id=row.id,
+        instance_id=row.instance_id,
+        state=row.state,
+        created_at=row.created_at,
+        tier=row.tier,
+        primary_class=row.primary_class,
+        confidence=row.confidence,
+        melanoma_risk=row.melanoma_risk,
+        abstention=row.abstention,
+        error=row.error,
+        model_name=row.model_name,
+        model_version=row.model_version,
+        study_instance_uid=study,
+        body_site_code=site,
+        laterality=laterality,
+        document=row.document,
+    )
+
+
+def as_base64(data: bytes) -> str:
+    """Standard base64 text, as FHIR ``base64Binary`` and the REST API carry bytes."""
+    return base64.b64encode(data).decode("ascii")
