@@ -1,0 +1,1 @@
+"""The training room: the only one that imports torch. See ``docs/model-training.md``."""

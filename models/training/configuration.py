@@ -1,0 +1,198 @@
+"""The configuration of one training run: a YAML file, checked field by field before anything heavy starts."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+#: The seven diagnostic groups of HAM10000, alphabetical: the order of ``class_logits`` everywhere.
+CLASSES: tuple[str, ...] = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Colour = Annotated[tuple[int, int, int], Field(description="RGB, 0 to 255")]
+
+
+class ConfigurationInvalid(ValueError):
+    """The configuration file cannot be used; the message names each field and what is wrong with it."""
+
+
+class Section(BaseModel):
+    """A frozen part of the configuration that refuses unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Architecture(Section):
+    """Which network of the zoo, and its options."""
+
+    name: str
+    pretrained: bool = True
+    classes: int = len(CLASSES)
+    decoder_width: Annotated[int, Field(ge=8)] = 96
+    dropout: Fraction = 0.2
+    frozen_blocks: Annotated[int, Field(ge=0)] = Field(3, description="encoder blocks that keep ImageNet weights")
+
+
+class Input(Section):
+    """The frame that the network sees: letterboxed to ``size``, then normalised."""
+
+    size: Annotated[int, Field(ge=64, multiple_of=32)] = 224
+    fill: Colour
+    mean: tuple[Positive, Positive, Positive]
+    std: tuple[Positive, Positive, Positive]
+
+    def preprocessing(self) -> list[dict[str, Any]]:
+        """The steps of run-time preprocessing, in order, as the manifest lists them."""
+        return [
+            {"step": "letterbox", "size": self.size, "fill": list(self.fill)},
+            {"step": "scale", "factor": 1 / 255},
+            {"step": "normalize", "mean": list(self.mean), "std": list(self.std)},
+        ]
+
+
+class Data(Section):
+    """Where the labels' split is, and how many images of each class one epoch draws."""
+
+    dataset: Literal["HAM10000"] = "HAM10000"
+    split: str = Field(description="file name in models/training/splits, or a path")
+    per_epoch: dict[str, Annotated[int, Field(ge=1)]] = Field(description="images drawn per epoch, by class")
+
+    @model_validator(mode="after")
+    def every_class_is_drawn(self) -> Data:
+        """A class that is never drawn cannot be learned; a class that does not exist is a typing error."""
+        if set(self.per_epoch) != set(CLASSES):
+            raise ValueError(f"per_epoch needs exactly the classes {', '.join(CLASSES)}")
+        return self
+
+
+class Augmentation(Section):
+    """How training images are varied; see :mod:`models.training.augmentation` for each step."""
+
+    frame_probability: Fraction = Field(0.4, description="share shown as a wide or tall frame with letterbox bars")
+    zoom: tuple[Positive, Positive] = (0.72, 1.3)
+    rotation: bool = True
+    brightness: Fraction = 0.1
+    contrast: Fraction = 0.2
+    saturation: Fraction = 0.15
+    tint: Fraction = 0.06
+    blur_probability: Fraction = 0.1
+    jpeg_probability: Fraction = 0.1
+    vignette_probability: Fraction = 0.15
+    hair_probability: Fraction = 0.12
+    ruler_probability: Fraction = 0.05
+
+
+class Losses(Section):
+    """Weights of the terms; see :mod:`models.training.losses`."""
+
+    label_smoothing: Fraction = 0.05
+    melanoma_focal: Annotated[float, Field(ge=0.0)] = 0.3
+    focal_gamma: Annotated[float, Field(ge=0.0)] = 2.0
+    mask: Annotated[float, Field(ge=0.0)] = 1.0
+
+
+class Optimisation(Section):
+    """One-cycle AdamW with an exponential moving average of the weights."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    batch: Annotated[int, Field(ge=2)] = 32
+    encoder_rate: Positive = 4e-4
+    fresh_rate: Positive = 2e-3
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.02
+    warmup: Fraction = 0.08
+    average_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.998
+    clip: Positive = 2.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    threads: Annotated[int, Field(ge=1)] = 2
+    minutes: Positive | None = Field(
+        None, description="budget of training time: the schedule ends there if the epochs have not"
+    )
+
+
+class Calibration(Section):
+    """What is fitted after training, on folds that no weight saw."""
+
+    prior_strength: Fraction = Field(
+        1.0, description="1: logits answer for the training fold's class frequencies; 0: for equal ones"
+    )
+    melanoma_sensitivity: Fraction = 0.9
+    malignant: tuple[str, ...] = ("akiec", "bcc", "mel")
+    embedding_dimensions: Annotated[int, Field(ge=2)] = 128
+
+
+class Licence(Section):
+    """Under which terms the weights may be used."""
+
+    weights: str
+    data: str
+    attribution: str
+
+
+class TrainingConfiguration(Section):
+    """Everything that decides what a run produces, apart from the data themselves."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    title: str
+    intended_use: str
+    licence: Licence
+    seed: int
+    architecture: Architecture
+    input: Input
+    data: Data
+    augmentation: Augmentation = Augmentation()
+    losses: Losses = Losses()
+    optimisation: Optimisation
+    calibration: Calibration = Calibration()
+
+
+def load_configuration(path: Path) -> TrainingConfiguration:
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigurationInvalid: the file cannot be read, or a field is unknown, missing or out of range.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigurationInvalid(f"{path}: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigurationInvalid(f"{path}: expected a mapping at the top")
+    try:
+        return TrainingConfiguration.model_validate(content)
+    except ValidationError as error:
+        lines = [_explain(item["loc"], item["type"], item["msg"]) for item in error.errors()]
+        raise ConfigurationInvalid(f"{path}: " + "; ".join(lines)) from error
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _explain(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    """One line for one wrong field, with the nearest known name where the field is unknown."""
+    where = ".".join(str(part) for part in location)
+    if kind != "extra_forbidden":
+        return f"{where}: {message[0].lower()}{message[1:]}"
+    known = _fields_at(location[:-1])
+    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+    return f"{where}: no such field; {hint}"
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    """The field names of the section at a location."""
+    section: type[BaseModel] = TrainingConfiguration
+    for part in location:
+        annotation = section.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        section = annotation
+    return list(section.model_fields)
