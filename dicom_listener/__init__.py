@@ -1,0 +1,1 @@
+"""The only room that knows DICOM: receiving, reading, rendering and sending of DICOM objects."""
