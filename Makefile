@@ -18,8 +18,9 @@ KEEP ?=
 KILLS ?= 50
 ARGS ?=
 
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+# Every wheel is there for CPython 3.11 to 3.13; a newer one is taken only where there is none of these (it may need a compiler).
+PYTHON ?= $(shell for below in 3,14 9,0; do for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c "import sys; sys.exit(not (3, 11) <= sys.version_info < ($$below))" >/dev/null 2>&1 && echo $$p && exit; done; done)
 
 # What pip was told about where packages lie holds for uv as well.
 comma := ,
@@ -186,7 +187,7 @@ $(DONE)/torch: $(DONE)/uv requirements/torch.in
 	else echo "   torch could not be installed here: the training tests will be skipped."; fi
 
 # Counterparts that a package manager of the system does not carry (npm, wheels of their own).
-$(DONE)/peers: $(DONE)/uv $(wildcard tests/peers/install.sh tests/peers/package-lock.json)
+$(DONE)/peers: $(DONE)/uv $(wildcard tests/peers/install.sh tests/peers/package-lock.json tests/peers/*.txt)
 	@if [ ! -f tests/peers/install.sh ]; then exit 0; \
 	elif $(STEP) 'Real counterparts (tests/peers/install.sh)' bash tests/peers/install.sh; then touch $@; \
 	elif [ -n "$(CDS_REQUIRE_PEERS)" ]; then exit 1; \
