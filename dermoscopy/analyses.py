@@ -40,8 +40,8 @@ from dermoscopy.overlay import decode_grey_png, encode_heatmap, encode_mask
 from dermoscopy.ports import BlobStore
 from dermoscopy.tables import AnalysisRow, ArtifactRow, InstanceRow
 
-IN_FLIGHT = ("queued", "analysed", "rendered")
-"""States of an analysis whose results are still on their way."""
+IN_FLIGHT = ("queued", "analysed")
+"""States of an analysis that has no results to show yet."""
 
 _NOTHING = np.zeros((0, 0))
 _MEASUREMENTS = TypeAdapter(LesionMeasurements | None)

@@ -1,0 +1,106 @@
+"""The one composition root: settings in, running rooms out. Nothing else joins siblings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from audit.checkpoint import Signer, open_signer
+from audit.log import MerkleAuditLog
+from cds_service.node import Node
+from cds_service.pipeline import Pipeline
+from dermoscopy.blobs import open_blob_store
+from dermoscopy.database import create_database_engine, unit_of_work
+from dermoscopy.domain import Artifact, ArtifactKind
+from dermoscopy.intake import Intake
+from dermoscopy.overlay import draw_overlay, encode_png
+from dermoscopy.patients import IssuerMap
+from dermoscopy.ports import Destination, Renderer, RenderInput
+from dermoscopy.settings import Settings
+from dermoscopy.workqueue import DurableWorkQueue
+from models.registry import ModelPackage, champion, open_package
+
+
+WITNESS = "checkpoints.txt"
+"""File in the audit folder that keeps every signed tree head outside the database; copy it off the machine."""
+
+
+def code_version() -> str:
+    """Version of this code as installed; stands in every result."""
+    try:
+        return version("dermoscopy-cds")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "0+unknown"
+
+
+def chosen_package(settings: Settings) -> ModelPackage:
+    """The model this deployment answers with. Raises `Misconfigured`."""
+    return champion(settings.models_dir, settings.model)
+
+
+def open_node(settings: Settings) -> Node:
+    """Open what every process needs; loads no weights and starts no thread. The database must be migrated."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    engine = create_database_engine(settings.resolved_database_url)
+    begin = unit_of_work(engine)
+    blobs = open_blob_store(
+        settings.blob_url, settings.data_dir / "blobs", watermark_bytes=settings.disk_watermark_bytes
+    )
+    audit = MerkleAuditLog()
+    queue = DurableWorkQueue(engine)
+    reference = chosen_package(settings).reference
+    intake = Intake(begin, blobs, audit, queue, reference, default_issuer=settings.default_issuer)
+    issuers = IssuerMap(settings.issuers, default_issuer=settings.default_issuer)
+    return Node(settings, engine, begin, blobs, audit, queue, intake, issuers, reference)
+
+
+def open_audit_signer(settings: Settings) -> Signer:
+    """The key that signs tree heads; made on first use in the data folder."""
+    return open_signer(audit_folder(settings))
+
+
+def audit_folder(settings: Settings) -> Path:
+    """Where signing key, public key and the checkpoints outside the database lie."""
+    return settings.data_dir / "audit"
+
+
+def open_pipeline(node: Node) -> Pipeline:
+    """Pipeline of a worker: checks and loads the weights (and so imports ONNX, pydicom and FHIR)."""
+    from dicom_listener.decode import decode
+    from models.analyze import open_algorithm
+
+    algorithm = open_algorithm(
+        open_package(node.settings.models_dir, node.champion.name, node.champion.version),
+        provider=node.settings.execution_provider,
+        threads=node.settings.inference_threads,
+        code_version=code_version(),
+    )
+    return Pipeline(node, algorithm, decode, renderers(node), destinations(node))
+
+
+def renderers(node: Node) -> Mapping[ArtifactKind, Renderer]:
+    """Every output in the order in which it is drawn; later ones may refer to earlier ones."""
+    from dicom_listener.render import RENDERERS as DICOM
+    from fhir_adapters.render import RENDERERS as FHIR
+
+    return {ArtifactKind.OVERLAY: _overlay, **DICOM, **FHIR}
+
+
+def destinations(node: Node) -> list[Destination]:
+    """Every configured PACS and FHIR server."""
+    from dicom_listener.deliver import CStoreDestination
+    from fhir_adapters.deliver import FhirDestination
+
+    settings = node.settings
+    pacs = [
+        CStoreDestination(name=p.name, host=p.host, port=p.port, called_ae=p.ae_title, calling_ae=settings.ae_title)
+        for p in settings.pacs
+    ]
+    fhir = [FhirDestination(name=f.name, base_url=f.base_url, token=f.token, issuers=node.issuers) for f in settings.fhir]
+    return [*pacs, *fhir]
+
+
+def _overlay(what: RenderInput) -> Artifact:
+    pixels = draw_overlay(what.image, what.analysis.finding)
+    return Artifact(ArtifactKind.OVERLAY, "image/png", encode_png(pixels), uid="")

@@ -1,0 +1,51 @@
+"""``cds holds``: what waits for a person, and what the person decides."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlmodel import col, select
+
+from cds_service.commands.session import prepare
+from dermoscopy.domain import PatientIdentity
+from dermoscopy.tables import HoldRow
+
+app = typer.Typer(no_args_is_help=True, help="List and decide what is held for a person.")
+
+
+@app.command("list")
+def list_holds() -> None:
+    """List what is held, oldest first."""
+    from cds_service.bootstrap import open_node
+
+    node = open_node(prepare())
+    with node.begin() as session:
+        waiting = select(HoldRow).where(col(HoldRow.resolved_at).is_(None)).order_by(col(HoldRow.created_at))
+        rows = session.execute(waiting).scalars().all()
+    table = Table("hold", "kind", "since", "reason")
+    for row in rows:
+        table.add_row(row.id, row.kind, f"{row.created_at:%Y-%m-%d %H:%M}", row.reason)
+    Console().print(table if rows else "Nothing is held.")
+
+
+@app.command()
+def resolve(
+    hold: Annotated[str, typer.Argument(help="id of the hold")],
+    patient: Annotated[str, typer.Option(help="whose image it is: patient id")] = "",
+    issuer: Annotated[str, typer.Option(help="issuer of the patient id, or FHIR identifier system")] = "",
+    dismiss: Annotated[bool, typer.Option("--dismiss", help="leave the image unanalysed for good")] = False,
+) -> None:
+    """Decide about a held image: name the patient, or dismiss it. The decision is kept in the audit log."""
+    if dismiss == bool(patient):
+        raise typer.BadParameter("give either --patient or --dismiss")
+    from cds_service.bootstrap import open_node
+
+    node = open_node(prepare())
+    identity = None if dismiss else PatientIdentity(node.issuers.to_issuer(issuer), patient)
+    said = "dismissed" if dismiss else "patient named"
+    receipt = node.intake.resolve_hold(hold, by=getpass.getuser(), patient=identity, resolution=said)
+    Console().print("Dismissed." if receipt is None else f"Analysis {receipt.analysis_id} is under way.")

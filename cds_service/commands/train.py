@@ -1,0 +1,26 @@
+"""``cds train``: make a model package from a configuration and a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dermoscopy.errors import Misconfigured
+
+
+def train(
+    configuration: Annotated[Path, typer.Argument(help="training configuration (YAML)", exists=True, dir_okay=False)],
+    data: Annotated[Path, typer.Option(help="folder with the data set", exists=True, file_okay=False)],
+    output: Annotated[Path, typer.Option(help="folder for checkpoints and logs")] = Path("var/training"),
+    store: Annotated[Path, typer.Option(help="model store that receives the package")] = Path("models/store"),
+) -> None:
+    """Train, calibrate, evaluate and export a model. A run that was stopped goes on from its last checkpoint."""
+    try:
+        import torch  # noqa: F401 - only to say plainly what is missing
+    except ImportError as error:
+        raise Misconfigured("training needs the training set-up: run `make train CONFIG=…`, which installs it") from error
+    from models.training.command import train as run
+
+    run(configuration, data=data, output=output, store=store)

@@ -1,0 +1,415 @@
+"""The whole flow on one screen: analyse → render → deliver, as durable workflows of small steps.
+
+Steps run at least once. Each is idempotent: its rows have derived keys, its bytes derived addresses, and the leaf in
+the audit log stands in the same transaction as the change it tells of.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from threading import Lock
+
+import sqlalchemy.exc
+import structlog
+from dbos import DBOS, StepOptions
+from opentelemetry import metrics, propagate, trace
+from sqlalchemy.orm import Session
+from sqlmodel import col, func, select
+
+from cds_service.node import Node
+from dermoscopy.analyses import (
+
+    load_analysis,
+    load_artifact,
+    load_source,
+    raster_artifacts,
+    save_artifacts,
+    save_finding,
+)
+from dermoscopy.domain import (
+    Analysis,
+    Artifact,
+    ArtifactKind,
+    DeliveryState,
+    DermoscopicImage,
+    SourceObject,
+    derive_id,
+)
+from dermoscopy.errors import AnalysisFailed, DermoscopyError, IntegrityViolation, Rejected, Unavailable
+from dermoscopy.ports import Algorithm, AuditEntry, Destination, JsonValue, Renderer, RenderInput
+from dermoscopy.tables import AnalysisRow, ArtifactRow, DeliveryRow, HoldRow, InstanceRow, utc_now
+from dermoscopy.workqueue import ANALYSE, DELIVER
+
+log = structlog.get_logger(__name__)
+_tracer = trace.get_tracer(__name__)
+_meter = metrics.get_meter(__name__)
+_steps = _meter.create_histogram("cds_step_seconds", unit="s", description="duration of a pipeline step")
+_analysed = _meter.create_counter("cds_analyses", description="finished analyses by triage tier, or failed")
+_delivered = _meter.create_counter("cds_deliveries", description="delivery attempts by destination and state")
+_elapsed = _meter.create_histogram("cds_end_to_end_seconds", unit="s", description="from acceptance to stored results")
+
+ACTOR = "pipeline"
+_CACHE_SIZE = 16
+
+
+class Pipeline:
+    """The steps, with what they need; `register` makes them workflows of the durable engine."""
+
+    def __init__(
+        self,
+        node: Node,
+        algorithm: Algorithm,
+        decode: Callable[[SourceObject], DermoscopicImage],
+        renderers: Mapping[ArtifactKind, Renderer],
+        destinations: Sequence[Destination],
+    ) -> None:
+        self._node = node
+        self._algorithm = algorithm
+        self._decode = decode
+        self._renderers = renderers
+        self._destinations = {d.name: d for d in destinations}
+        self._recent: OrderedDict[str, RenderInput] = OrderedDict()
+        self._recent_lock = Lock()
+
+    def register(self) -> None:
+        """Declare the workflows under the names that `dermoscopy.workqueue` starts them by."""
+
+        @DBOS.workflow(name=ANALYSE)
+        def analyse(analysis_id: str) -> None:
+            try:
+                if DBOS.run_step(_options("analyse"), self.analyse, analysis_id):
+                    DBOS.run_step(_options("render"), self.render, analysis_id)
+            except Exception as error:  # noqa: BLE001 - outermost loop: no image may vanish without a word
+                DBOS.run_step(_options("fail"), self.fail, analysis_id, error)
+
+        @DBOS.workflow(name=DELIVER)
+        def deliver(delivery_id: str, attempt: str) -> None:
+            try:
+                DBOS.run_step(_options("deliver"), self.deliver, delivery_id, int(attempt))
+            except Exception as error:  # noqa: BLE001 - outermost loop: no result may vanish without a word
+                reason = f"internal error ({type(error).__name__}): see the log"
+                log.exception("delivery.broke", delivery_id=delivery_id)
+                DBOS.run_step(_options("hold"), self.hold_delivery, delivery_id, int(attempt), reason)
+
+    # ------------------------------------------------------------------------------------------------ analyse
+
+    def analyse(self, analysis_id: str) -> bool:
+        """Decode, run the model, store the finding. False when it failed for good (the row says why)."""
+        with self._step("analyse", analysis_id):
+            with self._node.begin() as session:
+                row = session.get_one(AnalysisRow, analysis_id)
+                if row.state == "failed" or row.document:
+                    return row.state != "failed"
+            try:
+                what, milliseconds = self._compute(analysis_id)
+            except (Rejected, AnalysisFailed, IntegrityViolation) as error:
+                self.fail(analysis_id, error)
+                return False
+            rasters = [(artifact, self._node.blobs.put(artifact.data)) for artifact in raster_artifacts(what.analysis)]
+            with self._node.begin() as session:
+                save_finding(session, what.analysis, milliseconds=milliseconds)
+                save_artifacts(session, analysis_id, rasters)
+                self._append(session, "analysis.completed", what.analysis, _inference_details(what.analysis))
+            finding = what.analysis.finding
+            _analysed.add(1, {"tier": finding.triage.tier.value, "abstained": str(finding.abstention is not None)})
+            self._remember(analysis_id, what)
+            return True
+
+    def _compute(self, analysis_id: str) -> tuple[RenderInput, float]:
+        with self._node.begin() as session:
+            row = session.get_one(AnalysisRow, analysis_id)
+            source = load_source(session, self._node.blobs, row.instance_id)
+        if row.model_digest != self._algorithm.reference.digest:
+            raise AnalysisFailed(
+                f"this analysis was asked of {row.model_name} {row.model_version}, which this worker no longer runs: "
+                "send the image again to have it analysed by the present model"
+            )
+        began = time.perf_counter()
+        image = self._decode(source)
+        finding = self._algorithm.analyze(image)
+        milliseconds = (time.perf_counter() - began) * 1000
+        analysis = Analysis(
+            id=analysis_id,
+            instance_id=row.instance_id,
+            created_at=row.created_at,
+            finding=finding,
+            header=source.header,
+            rows=image.rows,
+            columns=image.columns,
+            pixel_digest=image.pixel_digest,
+            spacing_mm=image.spacing_mm,
+            acquisition=image.acquisition,
+        )
+        return RenderInput(analysis, image, source), milliseconds
+
+    def fail(self, analysis_id: str, error: Exception) -> None:
+        """Record that an accepted image has no result and needs a person; the image itself is kept."""
+        if isinstance(error, DermoscopyError):
+            reason = str(error)
+        else:  # the text of a foreign error may carry anything, patient data too
+            reason = "internal error: see the log"
+            log.exception("analysis.broke", analysis_id=analysis_id, exc_info=error)
+        with self._node.begin() as session:
+            row = session.get_one(AnalysisRow, analysis_id)
+            row.state, row.error, row.completed_at = "failed", f"{type(error).__name__}: {reason}", utc_now()
+            _hold(session, "analysis_failed", analysis_id, reason)
+            self._append_raw(
+                session,
+                AuditEntry(
+                    action="analysis.failed",
+                    actor=ACTOR,
+                    subject_type="analysis",
+                    subject_id=analysis_id,
+                    outcome="failure",
+                    patient_issuer=row.issuer,
+                    patient_id=row.patient_id,
+                    details={"error": type(error).__name__, "reason": reason},
+                ),
+            )
+        _analysed.add(1, {"tier": "failed", "abstained": "False"})
+        level = log.critical if isinstance(error, IntegrityViolation) else log.error
+        level("analysis.failed", analysis_id=analysis_id, error=type(error).__name__, reason=reason)
+
+    # ------------------------------------------------------------------------------------------------- render
+
+    def render(self, analysis_id: str) -> None:
+        """Draw every output once, store it, and start one delivery per output and destination."""
+        with self._step("render", analysis_id):
+            what = self._recall(analysis_id)
+            try:
+                artifacts = self._draw(what)
+            except (Rejected, AnalysisFailed, IntegrityViolation) as error:
+                self.fail(analysis_id, error)
+                return
+            stored = [(artifact, self._node.blobs.put(artifact.data)) for artifact in artifacts]
+            with self._node.begin() as session:
+                row = session.get_one(AnalysisRow, analysis_id)
+                rows = save_artifacts(session, analysis_id, stored)
+                session.flush()
+                details: dict[str, JsonValue] = {r.kind: {"digest": r.digest, "uid": r.uid} for r in rows}
+                self._append(session, "results.rendered", what.analysis, details)
+                started = [self._start_delivery(session, r, d) for r in rows for d in self._destinations.values()]
+                row.state = "rendered" if any(started) else "complete"
+                row.completed_at = utc_now()
+                _elapsed.record((row.completed_at - row.created_at).total_seconds())
+
+    def _draw(self, what: RenderInput) -> list[Artifact]:
+        """Artifacts in the order of `RENDERERS`; each may look at the ones before it."""
+        done: dict[ArtifactKind, Artifact] = {}
+        for kind, renderer in self._renderers.items():
+            if kind is ArtifactKind.SEG and what.analysis.finding.measurements is None:
+                continue  # no lesion, no segmentation
+            if kind is ArtifactKind.SOURCE and what.source.header.media_type == "application/dicom":
+                continue  # the PACS has it already
+            with _tracer.start_as_current_span(f"render.{kind.value}"):
+                done[kind] = renderer(RenderInput(what.analysis, what.image, what.source, dict(done)))
+        return list(done.values())
+
+    def _start_delivery(self, session: Session, artifact: ArtifactRow, destination: Destination) -> bool:
+        if ArtifactKind(artifact.kind) not in destination.accepts:
+            return False
+        delivery_id = derive_id("delivery", artifact.id, destination.name)
+        if session.get(DeliveryRow, delivery_id) is None:
+            session.add(
+                DeliveryRow(
+                    id=delivery_id,
+                    analysis_id=artifact.analysis_id,
+                    artifact_id=artifact.id,
+                    destination=destination.name,
+                    kind=artifact.kind,
+                    state=DeliveryState.PENDING.value,
+                )
+            )
+            session.flush()
+            self._node.queue.start(session, DELIVER, f"{delivery_id}:1", delivery_id, "1")
+        return True
+
+    # ------------------------------------------------------------------------------------------------ deliver
+
+    def deliver(self, delivery_id: str, attempt: int) -> None:
+        """One attempt to send one artifact to one destination; a failure starts the next attempt after a pause."""
+        with self._node.begin() as session:
+            delivery = session.get_one(DeliveryRow, delivery_id)
+            artifact_row = session.get_one(ArtifactRow, delivery.artifact_id)
+        if delivery.attempts >= attempt or delivery.state in (DeliveryState.DELIVERED, DeliveryState.HELD):
+            return  # this attempt was made and recorded before a crash
+        with self._step("deliver", delivery.analysis_id):
+            destination = self._destinations.get(delivery.destination)
+            if destination is None:
+                self.hold_delivery(delivery_id, attempt, "this destination is no longer configured")
+                return
+            artifact = load_artifact(self._node.blobs, artifact_row)
+            with self._node.begin() as session:
+                analysis = load_analysis(session, self._node.blobs, delivery.analysis_id)
+            try:
+                receipt = destination.deliver(artifact, analysis)
+            except Unavailable as error:
+                self._retry_delivery(delivery_id, attempt, error)
+            except Rejected as error:
+                self.hold_delivery(delivery_id, attempt, str(error))
+            else:
+                self._finish_delivery(delivery_id, attempt, receipt.reference)
+
+    def _finish_delivery(self, delivery_id: str, attempt: int, reference: str) -> None:
+        with self._node.begin() as session:
+            row = self._record_attempt(session, delivery_id, attempt, DeliveryState.DELIVERED, "")
+            row.reference, row.delivered_at, row.next_attempt_at = reference, utc_now(), None
+            session.flush()
+            waiting = select(func.count()).where(
+                col(DeliveryRow.analysis_id) == row.analysis_id, col(DeliveryRow.state) != DeliveryState.DELIVERED.value
+            )
+            if session.execute(waiting).scalar_one() == 0:
+                session.get_one(AnalysisRow, row.analysis_id).state = "complete"
+
+    def _retry_delivery(self, delivery_id: str, attempt: int, error: Unavailable) -> None:
+        settings = self._node.settings
+        pause = min(settings.delivery_backoff_limit_seconds, settings.delivery_backoff_seconds * 2 ** min(attempt - 1, 20))
+        pause = max(pause, min(error.retry_after or 0.0, settings.delivery_backoff_limit_seconds))
+        with self._node.begin() as session:
+            row = self._record_attempt(session, delivery_id, attempt, DeliveryState.RETRYING, str(error))
+            row.next_attempt_at = utc_now() + timedelta(seconds=pause)
+            following = attempt + 1
+            self._node.queue.start(
+                session, DELIVER, f"{delivery_id}:{following}", delivery_id, str(following), delay_seconds=pause
+            )
+
+    def hold_delivery(self, delivery_id: str, attempt: int, reason: str) -> None:
+        with self._node.begin() as session:
+            row = self._record_attempt(session, delivery_id, attempt, DeliveryState.HELD, reason)
+            row.next_attempt_at = None
+            _hold(session, "delivery", delivery_id, reason)
+
+    def _record_attempt(
+        self, session: Session, delivery_id: str, attempt: int, state: DeliveryState, error: str
+    ) -> DeliveryRow:
+        row = session.get_one(DeliveryRow, delivery_id)
+        row.attempts, row.state, row.last_error = attempt, state.value, error
+        analysis = session.get_one(AnalysisRow, row.analysis_id)
+        self._append_raw(
+            session,
+            AuditEntry(
+                action=f"delivery.{state.value}",
+                actor=ACTOR,
+                subject_type="delivery",
+                subject_id=delivery_id,
+                outcome="success" if state is DeliveryState.DELIVERED else "failure",
+                patient_issuer=analysis.issuer,
+                patient_id=analysis.patient_id,
+                details={
+                    "analysis_id": row.analysis_id,
+                    "kind": row.kind,
+                    "destination": row.destination,
+                    "attempt": attempt,
+                    "reason": error,
+                },
+            ),
+        )
+        _delivered.add(1, {"destination": row.destination, "state": state.value})
+        log.info(f"delivery.{state.value}", delivery_id=delivery_id, attempt=attempt, kind=row.kind, reason=error)
+        return row
+
+    # ------------------------------------------------------------------------------------------------- shared
+
+    @contextmanager
+    def _step(self, name: str, analysis_id: str) -> Iterator[None]:
+        """Span in the trace that began when the image was received, duration metric, log context."""
+        with self._node.begin() as session:
+            carrier = session.execute(
+                select(InstanceRow.trace)
+                .join(AnalysisRow, col(AnalysisRow.instance_id) == col(InstanceRow.id))
+                .where(AnalysisRow.id == analysis_id)
+            ).scalar_one_or_none()
+        parent = propagate.extract({"traceparent": carrier} if carrier else {})
+        began = time.perf_counter()
+        with (
+            _tracer.start_as_current_span(f"pipeline.{name}", context=parent, attributes={"cds.analysis_id": analysis_id}),
+            structlog.contextvars.bound_contextvars(analysis_id=analysis_id, step=name),
+        ):
+            yield
+        _steps.record(time.perf_counter() - began, {"step": name})
+
+    def _remember(self, analysis_id: str, what: RenderInput) -> None:
+        """Keep the decoded image for the next step of the same workflow; after a crash it is decoded again."""
+        with self._recent_lock:
+            self._recent[analysis_id] = what
+            while len(self._recent) > _CACHE_SIZE:
+                self._recent.popitem(last=False)
+
+    def _recall(self, analysis_id: str) -> RenderInput:
+        with self._recent_lock:
+            what = self._recent.pop(analysis_id, None)
+        if what is not None:
+            return what
+        with self._node.begin() as session:
+            analysis = load_analysis(session, self._node.blobs, analysis_id)
+            source = load_source(session, self._node.blobs, analysis.instance_id)
+        return RenderInput(analysis, self._decode(source), source)
+
+    def _append(self, session: Session, action: str, analysis: Analysis, details: dict[str, JsonValue]) -> None:
+        patient = analysis.header.patient
+        self._append_raw(
+            session,
+            AuditEntry(
+                action=action,
+                actor=ACTOR,
+                subject_type="analysis",
+                subject_id=analysis.id,
+                patient_issuer=patient.issuer,
+                patient_id=patient.patient_id,
+                details=details,
+            ),
+        )
+
+    def _append_raw(self, session: Session, entry: AuditEntry) -> None:
+        self._node.audit.append(session, entry)
+
+
+def _hold(session: Session, kind: str, subject_id: str, reason: str) -> None:
+    hold_id = derive_id("hold", kind, subject_id)
+    if session.get(HoldRow, hold_id) is None:
+        session.add(HoldRow(id=hold_id, kind=kind, subject_id=subject_id, reason=reason, created_at=utc_now()))
+
+
+def _inference_details(analysis: Analysis) -> dict[str, JsonValue]:
+    """What must be known to repeat the inference and to compare the answer (docs/audit.md)."""
+    finding, inference = analysis.finding, analysis.finding.inference
+    return {
+        "instance_id": analysis.instance_id,
+        "sop_instance_uid": analysis.header.sop_instance_uid,
+        "accession_number": analysis.header.accession_number,
+        "pixel_digest": analysis.pixel_digest,
+        "model": {"name": finding.model.name, "version": finding.model.version, "sha256": finding.model.digest},
+        "execution_provider": inference.execution_provider,
+        "precision": inference.precision,
+        "preprocessing_digest": inference.preprocessing_digest,
+        "calibration": dict(inference.calibration),
+        "thresholds": dict(inference.thresholds),
+        "code_version": inference.code_version,
+        "logits": {c.label.value: c.logit for c in finding.classes},
+        "probabilities": {c.label.value: c.probability for c in finding.classes},
+        "melanoma_risk": finding.melanoma_risk,
+        "quality": dict(finding.quality.scores),
+        "mask_digest": inference.mask_digest,
+        "heatmap_digest": inference.heatmap_digest,
+        "tier": finding.triage.tier.value,
+        "abstention": finding.abstention or "",
+    }
+
+
+def _transient(error: BaseException) -> bool:
+    return isinstance(error, Unavailable | sqlalchemy.exc.OperationalError)
+
+
+def _options(name: str) -> StepOptions:
+    return {
+        "name": name,
+        "retries_allowed": True,
+        "max_attempts": 10,
+        "interval_seconds": 0.5,
+        "backoff_rate": 2.0,
+        "should_retry": _transient,
+    }
