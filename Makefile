@@ -47,7 +47,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3
 	--no-annotate --no-emit-index-url --excludes requirements/torch.in
 
 ROOMS := cds_service dicom_listener fhir_adapters models audit monitoring dermoscopy
-TYPED := $(wildcard $(ROOMS) benchmarks tests)
+TYPED = $(patsubst %/__init__.py,%,$(wildcard $(ROOMS:%=%/__init__.py))) $(wildcard benchmarks tests)
 LOCK := requirements/$(if $(filter gpu,$(RUNTIME)),serve-gpu,serve).txt
 SERVE := $(DONE)/serve-$(RUNTIME)
 TORCH_BACKEND ?= cpu
@@ -189,6 +189,6 @@ $(DONE)/torch: $(DONE)/uv requirements/torch.in
 # Counterparts that a package manager of the system does not carry (npm, wheels of their own).
 $(DONE)/peers: $(DONE)/uv $(wildcard tests/peers/install.sh tests/peers/package-lock.json tests/peers/*.txt)
 	@if [ ! -f tests/peers/install.sh ]; then exit 0; \
-	elif $(STEP) 'Real counterparts (tests/peers/install.sh)' bash tests/peers/install.sh; then touch $@; \
+	elif $(STEP) 'Real counterparts (tests/peers/install.sh)' env UV=$(abspath $(BIN)/uv) bash tests/peers/install.sh; then touch $@; \
 	elif [ -n "$(CDS_REQUIRE_PEERS)" ]; then exit 1; \
 	else echo "   Not all of them could be installed: their tests will be skipped."; fi
