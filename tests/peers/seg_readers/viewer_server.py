@@ -14,6 +14,10 @@ from urllib.parse import urlsplit
 
 from tests.peers.processes import LOOPBACK, PEERS, installed
 
+# How the viewer's pages list the SOP classes that are images; both places have the same text.
+_IMAGE_CLASSES = b"sopClassDictionary.VLPhotographicImageStorage,"
+_DERMOSCOPIC = b'"1.2.840.10008.5.1.4.1.1.77.1.7",'
+
 _CONFIGURATION = {
     "routerBasename": "/",
     "extensions": [],
@@ -54,7 +58,7 @@ _CONFIGURATION = {
 }
 
 
-def _handler(pages: Path, dicomweb_url: str) -> type[BaseHTTPRequestHandler]:
+def _handler(pages: Path, dicomweb_url: str, knows_dermoscopic: bool) -> type[BaseHTTPRequestHandler]:
     target = urlsplit(dicomweb_url)
 
     class Handler(BaseHTTPRequestHandler):
@@ -79,8 +83,11 @@ def _handler(pages: Path, dicomweb_url: str) -> type[BaseHTTPRequestHandler]:
                     self._answer(404, "text/plain", b"not found")
                     return
                 file = pages / "index.html"
+            content = file.read_bytes()
+            if knows_dermoscopic and file.suffix == ".js":
+                content = content.replace(_IMAGE_CLASSES, _IMAGE_CLASSES + _DERMOSCOPIC)
             kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-            self._answer(200, "application/wasm" if file.suffix == ".wasm" else kind, file.read_bytes())
+            self._answer(200, "application/wasm" if file.suffix == ".wasm" else kind, content)
 
         def _proxy(self) -> None:
             connection = http.client.HTTPConnection(target.hostname or LOOPBACK, target.port, timeout=60)
@@ -109,10 +116,10 @@ def _handler(pages: Path, dicomweb_url: str) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def viewer_server(dicomweb_url: str) -> Iterator[str]:
-    """Address of the viewer in front of this DICOMweb server."""
+def viewer_server(dicomweb_url: str, *, knows_dermoscopic: bool = False) -> Iterator[str]:
+    """Address of the viewer in front of this DICOMweb server; see `ohif` for knows_dermoscopic."""
     pages = installed(PEERS / ".ohif" / "dist").resolve()
-    server = ThreadingHTTPServer((LOOPBACK, 0), _handler(pages, dicomweb_url))
+    server = ThreadingHTTPServer((LOOPBACK, 0), _handler(pages, dicomweb_url, knows_dermoscopic))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
