@@ -174,6 +174,15 @@ BORDER_IRREGULARITY = _local("border-irreg", "Border irregularity (perimeter squ
 COLOUR_COUNT = _local("colour-count", "Number of dermoscopic reference colours")
 COLOUR_VARIETY = _local("colour-variety", "Colour variety")
 
+AREA_PIXELS = _local("area-px", "Area in pixels of the image")
+PERIMETER_PIXELS = _local("perimeter-px", "Perimeter in pixels of the image")
+EQUIVALENT_DIAMETER_PIXELS = _local("eq-diameter-px", "Diameter of the circle of equal area in pixels")
+"""For components beside the calibrated value: FHIR forbids a component with the code of its Observation (obs-7)."""
+
+QUALITY_USABLE = _dcm("111237", "Usable - Meets the quality control standard")
+QUALITY_UNUSABLE = _dcm("111235", "Unusable - Quality renders image unusable")
+"""CID 6044; the quality control standard is the algorithm's own gate."""
+
 
 @dataclass(frozen=True, slots=True)
 class MeasurementCode:
@@ -223,8 +232,9 @@ DERMATOSCOPY = _sct("1237125003", "Optical dermatoscopy of skin", Verification.H
 DERMOSCOPIC_PHOTOGRAPHY = _sct("446078004", "Dermoscopic photography")
 MODALITY_DERMOSCOPY = _dcm("DMS", "Dermoscopy")
 MODALITY_SEGMENTATION = _dcm("SEG", "Segmentation")
-MODALITY_REPORT = _dcm("SR", "SR Document")
+MODALITY_REPORT = _dcm("SR", "Structured Report Document")
 MODALITY_OTHER = _dcm("OT", "Other")
+MODALITY_EXTERNAL = _dcm("XC", "External-camera Photography")
 ALGORITHM_NAME = _dcm("111001", "Algorithm Name")
 ALGORITHM_PARAMETERS = _dcm("111002", "Algorithm Parameters")
 ALGORITHM_VERSION = _dcm("111003", "Algorithm Version")

@@ -1,0 +1,93 @@
+"""The R4 transaction that carries one analysis into the EHR (https://hl7.org/fhir/R4/http.html#transaction).
+
+Every entry names its resource by a derived identifier and is written conditionally: sending the bundle again, or
+sending a later amendment, finds the resources of the first time.
+"""
+
+from __future__ import annotations
+
+import json
+
+from fhir.resources.R4B.bundle import Bundle
+
+from dermoscopy.domain import Artifact, ArtifactKind
+from dermoscopy.identifiers import report_identifier
+from dermoscopy.ports import RenderInput
+from fhir_adapters.elements import FHIR_JSON, JsonObject, own_identifier
+from fhir_adapters.render.device import device
+from fhir_adapters.render.diagnostic_report import diagnostic_report
+from fhir_adapters.render.document_reference import document_references
+from fhir_adapters.render.draft import Draft
+from fhir_adapters.render.imaging_study import imaging_study
+from fhir_adapters.render.observation import observations
+from fhir_adapters.render.provenance import provenance
+
+
+def bundle(what: RenderInput) -> Artifact:
+    """The bundle of an analysis, with the artifacts rendered before it; the same input gives the same bytes.
+
+    The patient is a logical reference; `fhir_adapters.deliver` fills in the addressee's own.
+    Raises `pydantic.ValidationError` if what was built is not FHIR: a fault of this room, never of the input.
+    """
+    draft = Draft(what)
+    entries = [_updated(device(draft))]
+    if draft.has_study:
+        entries.append(_created_once(draft.urn("imaging-study"), imaging_study(draft)))
+    made = [*observations(draft), *document_references(draft), diagnostic_report(draft)]
+    entries += [_updated(resource) for resource in made]
+    entries.append(_tagged(provenance(draft, [resource["identifier"][0]["value"] for resource in made])))
+    content: JsonObject = {
+        "resourceType": "Bundle",
+        "identifier": own_identifier(draft.urn("bundle")),
+        "type": "transaction",
+        "timestamp": draft.created,
+        "entry": entries,
+    }
+    Bundle.model_validate(content)
+    return Artifact(
+        kind=ArtifactKind.FHIR_BUNDLE,
+        media_type=FHIR_JSON,
+        data=canonical(content),
+        uid=report_identifier(what.analysis.id),
+    )
+
+
+def canonical(content: JsonObject) -> bytes:
+    """JSON with sorted keys and no spare blanks. Raises `ValueError` for numbers that JSON does not have."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8")
+
+
+def _updated(resource: JsonObject) -> JsonObject:
+    """Conditional update by our own identifier (https://hl7.org/fhir/R4/http.html#cond-update)."""
+    kind, identifier = resource["resourceType"], resource["identifier"][0]
+    condition = f"{kind}?identifier={identifier['system']}|{identifier['value']}"
+    return {
+        "fullUrl": identifier["value"],
+        "resource": resource,
+        "request": {"method": "PUT", "url": condition},
+    }
+
+
+def _created_once(urn: str, resource: JsonObject) -> JsonObject:
+    """Conditional create (https://hl7.org/fhir/R4/http.html#ccreate): what the addressee already has stays as it is."""
+    identifier = resource["identifier"][0]
+    return {
+        "fullUrl": urn,
+        "resource": resource,
+        "request": {
+            "method": "POST",
+            "url": resource["resourceType"],
+            "ifNoneExist": f"identifier={identifier['system']}|{identifier['value']}",
+        },
+    }
+
+
+def _tagged(resource: JsonObject) -> JsonObject:
+    """Conditional update of a resource that has no identifier, by its tag."""
+    tag = resource["meta"]["tag"][0]
+    return {
+        "fullUrl": tag["code"],
+        "resource": resource,
+        "request": {"method": "PUT", "url": f"{resource['resourceType']}?_tag={tag['system']}|{tag['code']}"},
+    }

@@ -1,0 +1,98 @@
+"""What all resources of one bundle share: who, when, which device, and the names of the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dermoscopy import codes
+from dermoscopy.domain import Analysis, Finding
+from dermoscopy.identifiers import device_urn, resource_urn
+from dermoscopy.ports import RenderInput
+from fhir_adapters.elements import JsonObject, instant
+
+NOTICE = (
+    "Research use only; not a diagnosis. Software that analyses medical images is a medical device: "
+    "a clinician must look at the image and confirm or correct this result."
+)
+OBSERVATION_KINDS = (
+    "classification",
+    "melanoma-risk",
+    "malignancy-risk",
+    "triage",
+    "area",
+    "diameter",
+    "asymmetry",
+    "border",
+    "colour",
+    "quality",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One bundle in the making."""
+
+    what: RenderInput
+
+    @property
+    def analysis(self) -> Analysis:
+        return self.what.analysis
+
+    @property
+    def finding(self) -> Finding:
+        return self.what.analysis.finding
+
+    @property
+    def created(self) -> str:
+        return instant(self.analysis.created_at)
+
+    def urn(self, kind: str) -> str:
+        """Derived identifier of the resource that plays this part; also its ``fullUrl``."""
+        return resource_urn(self.analysis.id, kind)
+
+    def reference(self, kind: str) -> JsonObject:
+        return {"reference": self.urn(kind)}
+
+    @property
+    def device_urn(self) -> str:
+        return device_urn(self.finding.model)
+
+    @property
+    def device(self) -> JsonObject:
+        model = self.finding.model
+        return {"reference": self.device_urn, "display": f"{model.name} {model.version}"}
+
+    @property
+    def subject(self) -> JsonObject:
+        """Logical reference to the patient (https://hl7.org/fhir/R4/references.html#logical).
+
+        The identifier's system and the literal reference are filled in where the bundle is delivered: only there is it
+        known how the addressee names issuers and patients.
+        """
+        patient = self.analysis.header.patient
+        if not patient.known:
+            return {"type": "Patient", "display": "Patient not stated by the sender"}
+        identifier: JsonObject = {"value": patient.patient_id}
+        if patient.issuer:
+            identifier["assigner"] = {"display": patient.issuer}
+        return {"type": "Patient", "identifier": identifier}
+
+    @property
+    def has_study(self) -> bool:
+        """Whether the source belongs to a DICOM study (a PNG from the API does not)."""
+        header = self.analysis.header
+        return bool(header.study_instance_uid and header.series_instance_uid and header.sop_instance_uid)
+
+    @property
+    def body_site(self) -> JsonObject | None:
+        """Where the lesion is, coded only if CID 4029 lists the code; laterality stands in the text."""
+        header = self.analysis.header
+        side = codes.LATERALITY.get(header.laterality.strip().upper())
+        site = codes.SITES.get(header.body_site_code.strip())
+        named = site.display if site else header.body_site_code.strip()
+        text = ", ".join(part for part in (named, side.display.lower() if side else "") if part)
+        if not text:
+            return None
+        if site is None:
+            return {"text": text}
+        return {"coding": [{"system": site.system, "code": site.code, "display": site.display}], "text": text}

@@ -1,0 +1,197 @@
+"""Observations: what was computed, one per question (https://hl7.org/fhir/R4/observation.html).
+
+A question without an answer is sent with ``dataAbsentReason``, so that silence is never taken for a benign result: the
+algorithm abstained or the image states no scale (``unknown``), or there is no lesion to measure (``not-applicable``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dermoscopy import codes
+from dermoscopy.codes import Code
+from dermoscopy.domain import LesionMeasurements
+from fhir_adapters.elements import JsonObject, absent, ai_asserted, concept, number, own_identifier, quantity
+from fhir_adapters.render.draft import OBSERVATION_KINDS, Draft
+
+NO_LESION = absent(codes.ABSENT_NOT_APPLICABLE, "No lesion was found in the image.")
+NO_SCALE = absent(codes.ABSENT_UNKNOWN, "The image does not state its scale; see the value in pixels.")
+
+
+def observations(draft: Draft) -> list[JsonObject]:
+    """All of `OBSERVATION_KINDS`, in that order, whatever the algorithm could or could not say."""
+    answers = [
+        _classification(draft),
+        _risk(draft, "melanoma-risk", codes.MELANOMA_RISK, draft.finding.melanoma_risk),
+        _risk(draft, "malignancy-risk", codes.MALIGNANCY_RISK, draft.finding.malignancy_risk),
+        _triage(draft),
+        *_measured(draft, draft.finding.measurements),
+        _quality(draft),
+    ]
+    assert len(answers) == len(OBSERVATION_KINDS)
+    return answers
+
+
+def _observation(
+    draft: Draft,
+    kind: str,
+    code: JsonObject,
+    answer: JsonObject,
+    *,
+    components: Sequence[JsonObject] = (),
+    notes: Sequence[str] = (),
+) -> JsonObject:
+    model = draft.finding.model
+    found: JsonObject = {
+        "resourceType": "Observation",
+        "meta": ai_asserted(),
+        "identifier": [own_identifier(draft.urn(f"observation/{kind}"))],
+        "status": "preliminary",
+        "category": [concept(codes.CATEGORY_IMAGING)],
+        "code": code,
+        "subject": draft.subject,
+        "effectiveDateTime": draft.created,
+        "issued": draft.created,
+        **answer,
+        "method": {"text": f"Image analysis, {model.name} {model.version}"},
+        "device": draft.device,
+    }
+    if notes := [note for note in notes if note]:
+        found["note"] = [{"text": note} for note in notes]
+    if site := draft.body_site:
+        found["bodySite"] = site
+    if draft.has_study:
+        found["derivedFrom"] = [draft.reference("imaging-study")]
+    if components:
+        found["component"] = list(components)
+    return found
+
+
+def _component(code: Code, answer: JsonObject) -> JsonObject:
+    return {"code": concept(code), **answer}
+
+
+def _abstained(draft: Draft) -> JsonObject | None:
+    """Why there is no class and no risk, or ``None`` if there are."""
+    finding = draft.finding
+    if finding.abstention is None and finding.primary is not None:
+        return None
+    return absent(codes.ABSENT_UNKNOWN, f"The algorithm abstained: {finding.abstention or 'no class stands out'}.")
+
+
+def _classification(draft: Draft) -> JsonObject:
+    finding = draft.finding
+    abstained = _abstained(draft)
+    components = [
+        _component(codes.CLASS_PROBABILITY[entry.label], abstained or quantity(entry.probability, codes.RATIO, 6))
+        for entry in finding.classes
+    ]
+    answer = abstained or NO_LESION
+    if abstained is None and finding.primary is not None:
+        answer = {"valueCodeableConcept": concept(*codes.CLASS_CODES[finding.primary])}
+    found = _observation(
+        draft,
+        "classification",
+        concept(codes.CLASSIFICATION),
+        answer,
+        components=components,
+        notes=finding.explanation,
+    )
+    confidence = number(finding.confidence, 6)
+    if abstained is None and confidence is not None:
+        found["extension"] = [{"url": codes.AI_CONFIDENCE_URL, "valueDecimal": confidence}]
+    return found
+
+
+def _risk(draft: Draft, kind: str, code: Code, probability: float) -> JsonObject:
+    return _observation(draft, kind, concept(code), _abstained(draft) or quantity(probability, codes.RATIO, 6))
+
+
+def _triage(draft: Draft) -> JsonObject:
+    triage = draft.finding.triage
+    tier = {"valueCodeableConcept": concept(codes.TRIAGE[triage.tier])}
+    return _observation(draft, "triage", concept(codes.TRIAGE_TIER), tier, notes=(triage.reason, triage.recommendation))
+
+
+def _measured(draft: Draft, found: LesionMeasurements | None) -> list[JsonObject]:
+    area, diameter = concept(codes.AREA), concept(codes.EQUIVALENT_DIAMETER, codes.DIAMETER)
+    asymmetry, border, colour = (
+        concept(code) for code in (codes.ASYMMETRY, codes.BORDER_IRREGULARITY, codes.COLOUR_COUNT)
+    )
+    if found is None:
+        rows = (
+            ("area", area),
+            ("diameter", diameter),
+            ("asymmetry", asymmetry),
+            ("border", border),
+            ("colour", colour),
+        )
+        return [_observation(draft, kind, code, NO_LESION) for kind, code in rows]
+    return [
+        _observation(
+            draft,
+            "area",
+            area,
+            _calibrated(found.area_mm2, codes.SQUARE_MILLIMETRE),
+            components=[
+                _component(codes.AREA_PIXELS, quantity(found.area_px, codes.PIXELS, 1)),
+                _component(codes.AREA_PERCENT, quantity(found.area_percent, codes.PERCENT)),
+            ],
+        ),
+        _observation(
+            draft,
+            "diameter",
+            diameter,
+            _calibrated(found.equivalent_diameter_mm, codes.MILLIMETRE),
+            components=[
+                _component(codes.EQUIVALENT_DIAMETER_PIXELS, quantity(found.equivalent_diameter_px, codes.PIXELS, 1)),
+                _component(codes.PERIMETER, _calibrated(found.perimeter_mm, codes.MILLIMETRE)),
+                _component(codes.PERIMETER_PIXELS, quantity(found.perimeter_px, codes.PIXELS, 1)),
+            ],
+        ),
+        _observation(draft, "asymmetry", asymmetry, quantity(found.asymmetry, codes.RATIO)),
+        _observation(
+            draft,
+            "border",
+            border,
+            quantity(found.border_irregularity, codes.RATIO),
+            components=[
+                _component(codes.CIRCULARITY, quantity(found.circularity, codes.RATIO)),
+                _component(codes.SOLIDITY, quantity(found.solidity, codes.RATIO)),
+                _component(codes.ECCENTRICITY, quantity(found.eccentricity, codes.RATIO)),
+            ],
+        ),
+        _observation(
+            draft,
+            "colour",
+            colour,
+            quantity(found.colour_count, codes.RATIO),
+            components=[
+                _component(codes.COLOUR_VARIETY, quantity(found.colour_variety, codes.RATIO)),
+                *(
+                    _component(codes.colour_fraction(name), quantity(share, codes.RATIO))
+                    for name, share in sorted(found.colour_fractions.items())
+                ),
+            ],
+        ),
+    ]
+
+
+def _calibrated(value: float | None, unit: Code) -> JsonObject:
+    return NO_SCALE if value is None else quantity(value, unit)
+
+
+def _quality(draft: Draft) -> JsonObject:
+    quality = draft.finding.quality
+    verdict = codes.QUALITY_USABLE if quality.usable else codes.QUALITY_UNUSABLE
+    return _observation(
+        draft,
+        "quality",
+        concept(codes.IMAGE_QUALITY),
+        {"valueCodeableConcept": concept(verdict)},
+        components=[
+            _component(codes.quality_score(name), quantity(score, codes.RATIO))
+            for name, score in sorted(quality.scores.items())
+        ],
+        notes=quality.reasons,
+    )
