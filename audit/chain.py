@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Select, select
 
+from audit.checkpoint import Checkpoint
 from audit.merkle import CompactRange
 from audit.tables import CHECKPOINT, LEAF, TREE
 
@@ -43,6 +44,8 @@ class Chain:
         """Rows inserted (+) or removed (−) before here, by which positions differ from places in the tree."""
         self._consumed = -1
         """Position of the last row followed."""
+        self._before: tuple[CompactRange, Link] | None = None
+        """The last row that followed, and the tree before it."""
         self._lost = False
         self._forged: CompactRange | None = None
         """The intruder's tree, where roots were rewritten consistently but never signed."""
@@ -70,12 +73,26 @@ class Chain:
                 return
         trial = _with(self.tree, link.leaf_hash)
         if self._lost or trial.root().hex() == link.root_hash:
+            self._before = (self.tree, link)
             self.tree = trial
             return
         self._explain(link, content_hash, trial)
 
+    def last_was_inserted(self, signed: Checkpoint) -> bool:
+        """Whether the signed tree head holds with the following row in place of the last one; then that is undone."""
+        if self._before is None or self.tree.size != signed.tree_size or self.tree.root().hex() == signed.root_hash:
+            return False
+        before, link = self._before
+        following = self._following(link.position)
+        if following is None or _with(before, following.leaf_hash).root().hex() != signed.root_hash:
+            return False
+        self._inserted(link)
+        self.tree, self._before = before, None
+        return True
+
     def resume(self, tree: CompactRange) -> None:
         """Go on from a signed tree head of the present size, because what was computed is not what was signed."""
+        self._before = None
         if not self._lost:
             self._forged = self._forged or self.tree
         self._lost = False
@@ -124,7 +141,7 @@ class Chain:
         if content_hash is not None and _with(self.tree, content_hash).root().hex() == link.root_hash:
             self.tree = _with(self.tree, content_hash)  # the hash in the tree was altered: reported with its leaf
             return
-        following = next(self._rows(_LINKS.where(TREE.c.position > position).order_by(TREE.c.position).limit(1)), None)
+        following = self._following(position)
         if self._root_altered(trial, following):
             self._report(
                 "root altered", f"the root recorded at position {position} was changed", position, link.leaf_id
@@ -132,15 +149,26 @@ class Chain:
             self.tree = trial
             return
         if following and _with(self.tree, following.leaf_hash).root().hex() == following.root_hash:
-            message = f"the row at position {position} (leaf {link.leaf_id}) was inserted into the tree"
-            self._report("inserted", message, position, link.leaf_id)
-            self._shift += 1
+            self._inserted(link)
+            return
+        if self._before and _with(self._before[0], link.leaf_hash).root().hex() == link.root_hash:
+            before, inserted = self._before
+            self._inserted(inserted)
+            self.tree = _with(before, link.leaf_hash)
             return
         if self._orphan_belongs(link) or self._displaced_belongs(link):
             return
         message = f"the tree does not follow from position {position} on (there stands leaf {link.leaf_id})"
         self._report("reordered", message, position, link.leaf_id)
         self.tree, self._lost = trial, True
+
+    def _inserted(self, link: Link) -> None:
+        message = f"the row at position {link.position} (leaf {link.leaf_id}) was inserted into the tree"
+        self._report("inserted", message, link.position, link.leaf_id)
+        self._shift += 1
+
+    def _following(self, position: int) -> Link | None:
+        return next(self._rows(_LINKS.where(TREE.c.position > position).order_by(TREE.c.position).limit(1)), None)
 
     def _root_altered(self, trial: CompactRange, following: Link | None) -> bool:
         if following and _with(trial, following.leaf_hash).root().hex() == following.root_hash:

@@ -152,7 +152,7 @@ def _walk(connection: Connection, size: int, checkpoints: _Checkpoints, findings
 def _content(row: Mapping[str, object], where: str, findings: _Findings) -> None:
     """Whether a leaf's row still has the hash that was recorded, in the row itself and in the tree."""
     computed = leaf_hash(row)
-    recorded = {str(row["leaf_hash"]), str(row["tree_hash"] or row["leaf_hash"])}
+    recorded = {str(row["leaf_hash"]), str(row["leaf_hash"] if row["tree_hash"] is None else row["tree_hash"])}
     if recorded == {computed}:
         return
     at, action, leaf_id = str(row["at"]), str(row["action"]), str(row["id"])
@@ -265,6 +265,8 @@ class _Checkpoints:
         """Compare all checkpoints of the chain's present size."""
         while self._next is not None and self._next[0].tree_size <= chain.tree.size:
             checkpoint, tree = self._next
+            if chain.last_was_inserted(checkpoint):
+                return
             self._next = next(self._rows, None)
             if checkpoint.tree_size < chain.tree.size:
                 message = f"checkpoint {checkpoint.number} is for {checkpoint.tree_size} leaves and is out of order"
