@@ -13,6 +13,7 @@ MAKEFLAGS += --no-print-directory
 RUNTIME ?= cpu
 EXTRAS ?=
 CONFIG ?=
+DATA ?=
 IMAGES ?=
 KEEP ?=
 KILLS ?= 50
@@ -52,6 +53,13 @@ LOCK := requirements/$(if $(filter gpu,$(RUNTIME)),serve-gpu,serve).txt
 SERVE := $(DONE)/serve-$(RUNTIME)
 TORCH_BACKEND ?= cpu
 
+# Each step runs, whatever the one before it found: one run shows everything that is wrong.
+CHECKS = status=0; \
+	$(STEP) 'Format (ruff format)' $(BIN)/ruff format --check --quiet . || status=1; \
+	$(STEP) 'Lint (ruff)' $(BIN)/ruff check --quiet . || status=1; \
+	$(STEP) 'Types (mypy)' $(BIN)/mypy $(TYPED) || status=1; \
+	$(STEP) 'Floors and rooms (import-linter)' $(BIN)/lint-imports --no-logo || status=1
+
 .PHONY: help
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,15 +86,13 @@ migrate: setup ## Bring the database to this version's tables
 
 .PHONY: test
 test: $(DONE)/test $(DONE)/train $(DONE)/torch $(DONE)/peers ## Check everything: style, types, floors, documents, and the whole test suite
-	@$(MAKE) check docs
-	@$(BIN)/python .ci/tests.py $(ARGS)
+	@$(CHECKS); $(STEP) 'Documents' $(BIN)/python .ci/links.py || status=1; \
+	$(BIN)/python .ci/tests.py $(ARGS) || status=1; \
+	if [ $$status -ne 0 ]; then echo "make test: something failed. Each FAILED above says where."; fi; exit $$status
 
 .PHONY: check
 check: $(DONE)/test ## Style, lint, types and import floors, without tests
-	@$(STEP) 'Format (ruff format)' $(BIN)/ruff format --check --quiet .
-	@$(STEP) 'Lint (ruff)' $(BIN)/ruff check --quiet .
-	@$(STEP) 'Types (mypy)' $(BIN)/mypy $(TYPED)
-	@$(STEP) 'Floors and rooms (import-linter)' $(BIN)/lint-imports --no-logo
+	@$(CHECKS); exit $$status
 
 .PHONY: format
 format: $(DONE)/test ## Put the code into the project's format and fix what can be fixed by itself
@@ -123,9 +129,9 @@ golden: $(DONE)/test ## Write tests/golden anew; read the difference before you 
 	@CDS_UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests -m golden $(ARGS)
 
 .PHONY: train
-train: $(SERVE) $(DONE)/train $(DONE)/torch ## Train a model (CONFIG=file.yaml)
-	@test -n "$(CONFIG)" || { echo "Which one? make train CONFIG=models/training/configs/<name>.yaml"; exit 2; }
-	@$(BIN)/python -m models.training --config "$(CONFIG)" $(ARGS)
+train: $(SERVE) $(DONE)/train $(DONE)/torch ## Train, evaluate and package a model (CONFIG=file.yaml DATA=folder)
+	@test -n "$(CONFIG)" && test -n "$(DATA)" || { echo "Say what and on which data: make train CONFIG=models/training/configs/<name>.yaml DATA=<folder>"; exit 2; }
+	@$(BIN)/cds train "$(CONFIG)" --data "$(DATA)" $(ARGS)
 
 .PHONY: lock
 lock: $(DONE)/uv ## Resolve requirements/*.in anew into the hashed locks beside them

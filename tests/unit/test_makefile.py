@@ -68,7 +68,7 @@ def test_help_lists_every_target() -> None:
 @needs_make
 @pytest.mark.parametrize("target", sorted(PHONY - {"help"}))
 def test_every_target_can_be_planned(target: str) -> None:
-    planned = make("--dry-run", target, "CONFIG=some.yaml")
+    planned = make("--dry-run", target, "CONFIG=some.yaml", "DATA=folder")
     assert planned.returncode == 0, planned.stderr
 
 
