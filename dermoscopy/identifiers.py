@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 
-from dermoscopy.domain import ModelReference, derive_id
+from dermoscopy.domain import ArtifactKind, ModelReference, derive_id, derive_uid
 
 SYSTEM = "urn:ietf:rfc:3986"
 DICOM_SYSTEM = "urn:dicom:uid"
@@ -28,6 +28,11 @@ def report_identifier(analysis_id: str) -> str:
 def device_urn(model: ModelReference) -> str:
     """Identifier of the Device that stands for these weights; shared by all their analyses."""
     return f"urn:uuid:{derive_id('fhir', 'device', model.name, model.version, model.digest)}"
+
+
+def series_uid(kind: ArtifactKind, analysis_id: str) -> str:
+    """Series Instance UID of the DICOM object of this kind: each result object is alone in its series."""
+    return derive_uid(f"series-{kind.value}", analysis_id)
 
 
 def dicom_urn(uid: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dermoscopy import codes
-from dermoscopy.domain import Analysis, Finding
+from dermoscopy.domain import Analysis, ArtifactKind, Finding, derive_uid
 from dermoscopy.identifiers import device_urn, resource_urn
 from dermoscopy.ports import RenderInput
 from fhir_adapters.elements import JsonObject, instant
@@ -79,9 +79,31 @@ class Draft:
 
     @property
     def has_study(self) -> bool:
-        """Whether the source belongs to a DICOM study (a PNG from the API does not)."""
-        header = self.analysis.header
-        return bool(header.study_instance_uid and header.series_instance_uid and header.sop_instance_uid)
+        """Whether there is a DICOM study: the sender's, or the one in which a received picture was wrapped."""
+        return bool(self.study_uid and self.series_uid and self.source_uid)
+
+    @property
+    def study_uid(self) -> str:
+        return self.analysis.header.study_instance_uid or self._wrapped("study")
+
+    @property
+    def series_uid(self) -> str:
+        return self.analysis.header.series_instance_uid or self._wrapped("series-source")
+
+    @property
+    def source_uid(self) -> str:
+        wrapped = self.what.companions.get(ArtifactKind.SOURCE)
+        return self.analysis.header.sop_instance_uid or (wrapped.uid if wrapped else "")
+
+    @property
+    def source_class_uid(self) -> str:
+        wrapped = self.what.companions.get(ArtifactKind.SOURCE)
+        return self.analysis.header.sop_class_uid or (wrapped.sop_class_uid if wrapped else "")
+
+    def _wrapped(self, kind: str) -> str:
+        if ArtifactKind.SOURCE not in self.what.companions:
+            return ""
+        return derive_uid(kind, self.analysis.instance_id)
 
     @property
     def body_site(self) -> JsonObject | None:

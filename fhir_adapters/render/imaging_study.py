@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 from dermoscopy import codes
 from dermoscopy.codes import Code
-from dermoscopy.domain import Artifact, ArtifactKind
-from dermoscopy.identifiers import dicom_urn
+from dermoscopy.domain import ArtifactKind
+from dermoscopy.identifiers import dicom_urn, series_uid
 from fhir_adapters.elements import JsonObject, coding, concept, dicom_identifier
 from fhir_adapters.render.draft import Draft
 
 DERMOSCOPIC_PHOTOGRAPHY = "1.2.840.10008.5.1.4.1.1.77.1.7"
-_SERIES = re.compile(
-    rb"\x20\x00\x0e\x00(?:UI(?P<explicit>..)|(?P<implicit>..)\x00\x00)(?P<uid>[0-9.]{1,64})", re.DOTALL
-)
 _MODALITIES: dict[ArtifactKind, tuple[Code, str]] = {
     ArtifactKind.SEG: (codes.MODALITY_SEGMENTATION, "Segmentation"),
     ArtifactKind.SR: (codes.MODALITY_REPORT, "Measurement report"),
@@ -29,13 +24,12 @@ def imaging_study(draft: Draft) -> JsonObject:
     drop the series that we do not know. Our objects are named by DocumentReference in any case.
     """
     header = draft.analysis.header
+    dermoscopic = draft.source_class_uid == DERMOSCOPIC_PHOTOGRAPHY
     source: JsonObject = {
-        "uid": header.series_instance_uid,
-        "modality": coding(
-            codes.MODALITY_DERMOSCOPY if header.sop_class_uid == DERMOSCOPIC_PHOTOGRAPHY else codes.MODALITY_EXTERNAL
-        ),
+        "uid": draft.series_uid,
+        "modality": coding(codes.MODALITY_DERMOSCOPY if dermoscopic else codes.MODALITY_EXTERNAL),
         "numberOfInstances": 1,
-        "instance": [_instance(header.sop_instance_uid, header.sop_class_uid, "Source image")],
+        "instance": [_instance(draft.source_uid, draft.source_class_uid, "Source image")],
     }
     site = draft.body_site
     if site and "coding" in site:
@@ -45,18 +39,17 @@ def imaging_study(draft: Draft) -> JsonObject:
     series = [source]
     for kind, (modality, title) in _MODALITIES.items():
         artifact = draft.what.companions.get(kind)
-        uid = series_uid(artifact) if artifact else ""
-        if artifact and uid:
+        if artifact:
             series.append(
                 {
-                    "uid": uid,
+                    "uid": series_uid(kind, draft.analysis.id),
                     "modality": coding(modality),
                     "description": title,
                     "numberOfInstances": 1,
                     "instance": [_instance(artifact.uid, artifact.sop_class_uid, title)],
                 }
             )
-    identifiers = [dicom_identifier(header.study_instance_uid)]
+    identifiers = [dicom_identifier(draft.study_uid)]
     if header.accession_number:
         identifiers.append({"type": concept(codes.ACCESSION_IDENTIFIER), "value": header.accession_number})
     return {
@@ -70,18 +63,6 @@ def imaging_study(draft: Draft) -> JsonObject:
         "numberOfInstances": len(series),
         "series": series,
     }
-
-
-def series_uid(artifact: Artifact) -> str:
-    """Series Instance UID (0020,000E) of a DICOM artifact, read from its bytes; empty if it is not there.
-
-    FHIR needs this one value and no other, so it is found by its tag (PS3.5, little endian) without a DICOM library.
-    """
-    found = _SERIES.search(artifact.data)
-    if found is None:
-        return ""
-    length = int.from_bytes(found["explicit"] or found["implicit"], "little")
-    return found["uid"][:length].decode("ascii")
 
 
 def _instance(uid: str, sop_class_uid: str, title: str) -> JsonObject:

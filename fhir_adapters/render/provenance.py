@@ -34,9 +34,8 @@ def provenance(draft: Draft, targets: Sequence[str]) -> JsonObject:
 
 
 def _source(draft: Draft) -> JsonObject:
-    uid = draft.analysis.header.sop_instance_uid
-    if uid:
-        return {"identifier": dicom_identifier(uid), "display": "Dermoscopic image"}
+    if draft.source_uid:
+        return {"identifier": dicom_identifier(draft.source_uid), "display": "Dermoscopic image"}
     digest = hashlib.sha256(draft.what.source.data).hexdigest()
     return {"identifier": {"system": SYSTEM, "value": digest_uri(digest)}, "display": "Dermoscopic image"}
 

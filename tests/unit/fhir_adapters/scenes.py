@@ -125,12 +125,6 @@ def analysis(found: Finding | None = None, header: ImageHeader = HEADER, **chang
     return dataclasses.replace(made, **changes)
 
 
-def dicom_bytes(series: str) -> bytes:
-    """As much of an explicit little endian dataset as a reader of the Series Instance UID needs."""
-    value = series.encode() + b"\0" * (len(series) % 2)
-    return b"\x08\x00\x16\x00UI\x04\x001.2\0\x20\x00\x0e\x00UI" + len(value).to_bytes(2, "little") + value
-
-
 def companions() -> dict[ArtifactKind, Artifact]:
     classes = {
         ArtifactKind.SEG: "1.2.840.10008.5.1.4.1.1.66.4",
@@ -138,9 +132,7 @@ def companions() -> dict[ArtifactKind, Artifact]:
         ArtifactKind.SECONDARY_CAPTURE: "1.2.840.10008.5.1.4.1.1.7",
     }
     made = {
-        kind: Artifact(
-            kind, "application/dicom", dicom_bytes(derive_uid("test-series", kind)), derive_uid("test", kind), sop_class
-        )
+        kind: Artifact(kind, "application/dicom", f"{kind} bytes".encode(), derive_uid("test", kind), sop_class)
         for kind, sop_class in classes.items()
     }
     made[ArtifactKind.OVERLAY] = Artifact(ArtifactKind.OVERLAY, "image/png", b"\x89PNG not really", "overlay")
@@ -199,5 +191,14 @@ SCENES: dict[str, RenderInput] = {
     "no-site": render_input(analysis(header=dataclasses.replace(HEADER, body_site_code="", laterality=""))),
     "foreign-site": render_input(analysis(header=dataclasses.replace(HEADER, body_site_code="T-D4000"))),
     "png": render_input(analysis(header=PNG_HEADER)),
+    "png-wrapped": render_input(
+        analysis(header=PNG_HEADER),
+        companions={
+            **companions(),
+            ArtifactKind.SOURCE: Artifact(
+                ArtifactKind.SOURCE, "application/dicom", b"", derive_uid("test", "source"), HEADER.sop_class_uid
+            ),
+        },
+    ),
     "alone": render_input(companions={}),
 }
