@@ -14,12 +14,12 @@ from typing import Final
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
-from pydicom.filewriter import write_dataset, write_file_meta_info
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 
 from dermoscopy.domain import ImageHeader
 from dermoscopy.errors import UnreadableObject
-from dicom_listener.syntaxes import DEFLATED_LITTLE_ENDIAN, EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
+from dicom_listener.syntaxes import DEFLATED_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
 
 IMPLEMENTATION_CLASS_UID: Final = "2.25.148190362018469241105826531719305523063"
 """Our Implementation Class UID (PS3.7 D.3.3.2), under the UUID arc."""
@@ -94,15 +94,6 @@ def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: st
     buffer.write(b"\0" * 128 + b"DICM")
     write_file_meta_info(buffer, meta)
     return buffer.getvalue()
-
-
-def encode_file(dataset: Dataset) -> bytes:
-    """``dataset`` as a Part 10 file in Explicit VR Little Endian; its SOP class and instance UIDs must be set."""
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    write_dataset(buffer, dataset)
-    meta = file_meta(str(dataset.SOPClassUID), str(dataset.SOPInstanceUID), EXPLICIT_LITTLE_ENDIAN)
-    return meta + buffer.getvalue()
 
 
 def inflate(data: bytes) -> bytes:

@@ -9,16 +9,14 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
-from pydicom import config as pydicom_config
-from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 
 from dermoscopy.codes import LOCAL_UID, Code
 from dermoscopy.domain import Artifact, ArtifactKind, PatientIdentity, derive_uid
 from dermoscopy.ports import RenderInput
-from dicom_listener.part10 import encode_file
+from dicom_listener.part10 import file_meta
+from dicom_listener.render.attributes import Attributes, encode, put, tag_and_vr
+from dicom_listener.syntaxes import EXPLICIT_LITTLE_ENDIAN
 
 MANUFACTURER: Final = "Dermoscopy CDS"
 DEVICE_NOTE: Final = "AI second opinion, not a diagnosis"
@@ -55,24 +53,14 @@ _TYPE_2: Final = (
 """Present even when the source leaves them out (type 2 of the Patient and General Study modules)."""
 
 
-def put(dataset: Dataset, **values: Any) -> Dataset:
-    """Set elements by keyword without pydicom's value checks: what the source said is passed on as it was."""
-    for keyword, value in values.items():
-        tag = tag_for_keyword(keyword)
-        if tag is None:
-            raise KeyError(keyword)
-        dataset[tag] = DataElement(tag, dictionary_VR(tag), value, validation_mode=pydicom_config.IGNORE)
-    return dataset
-
-
-def code_item(code: Code) -> Dataset:
+def code_item(code: Code) -> Attributes:
     """One item of a code sequence (PS3.3 8.8); a code longer than 16 characters becomes a Long Code Value."""
     return coded(code.code, code.scheme, code.display)
 
 
-def coded(value: str, scheme: str, meaning: str) -> Dataset:
+def coded(value: str, scheme: str, meaning: str) -> Attributes:
     """One item of a code sequence from its three parts (PS3.3 8.8)."""
-    item = Dataset()
+    item = Attributes()
     if len(value) <= 16:
         put(item, CodeValue=value)
     put(item, CodingSchemeDesignator=scheme, CodeMeaning=(meaning or value)[:64])
@@ -81,14 +69,14 @@ def coded(value: str, scheme: str, meaning: str) -> Dataset:
     return item
 
 
-def items(*datasets: Dataset) -> Sequence:
-    """A sequence of ``datasets``."""
-    return Sequence(datasets)
+def items(*datasets: Attributes) -> list[Attributes]:
+    """The items of a sequence."""
+    return list(datasets)
 
 
-def reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+def reference(sop_class_uid: str, sop_instance_uid: str) -> Attributes:
     """Item with Referenced SOP Class and Instance UID (PS3.3 Table 10-11)."""
-    return put(Dataset(), ReferencedSOPClassUID=sop_class_uid, ReferencedSOPInstanceUID=sop_instance_uid)
+    return put(Attributes(), ReferencedSOPClassUID=sop_class_uid, ReferencedSOPInstanceUID=sop_instance_uid)
 
 
 def decimal(value: float) -> str:
@@ -118,12 +106,12 @@ def local_time(moment: datetime, source: Dataset) -> datetime:
         return moment.astimezone(UTC)
 
 
-def result_dataset(what: RenderInput, source: Dataset, kind: ArtifactKind, sop_class_uid: str) -> Dataset:
+def result_dataset(what: RenderInput, source: Dataset, kind: ArtifactKind, sop_class_uid: str) -> Attributes:
     """A new object of ``kind`` in the source's study: SOP Common, Patient, General Study, Series and Equipment."""
     created = local_time(what.analysis.created_at, source)
     date, time = f"{created:%Y%m%d}", f"{created:%H%M%S.%f}"
     model, inference = what.analysis.finding.model, what.analysis.finding.inference
-    result = Dataset()
+    result = Attributes()
     put(
         result,
         SpecificCharacterSet="ISO_IR 192",
@@ -149,7 +137,7 @@ def result_dataset(what: RenderInput, source: Dataset, kind: ArtifactKind, sop_c
     return result
 
 
-def copy_patient_and_study(result: Dataset, source: Dataset, patient: PatientIdentity) -> None:
+def copy_patient_and_study(result: Attributes, source: Dataset, patient: PatientIdentity) -> None:
     """Patient and General Study modules from ``source``, for ``patient``.
 
     Where a person assigned the image to another patient than the object names, name and birth date of the object
@@ -167,31 +155,32 @@ def copy_patient_and_study(result: Dataset, source: Dataset, patient: PatientIde
     elif patient.issuer:
         put(result, IssuerOfPatientID=patient.issuer[:64])
     for keyword in _TYPE_2:
-        if keyword not in result:
+        if tag_and_vr(keyword)[0] not in result:
             put(result, **{keyword: None})
 
 
-def copy(result: Dataset, source: Dataset, keyword: str) -> None:
+def copy(result: Attributes, source: Dataset, keyword: str) -> None:
     """Copy one element, if the source has it, decoded from the source's character set (ours is UTF-8)."""
     if keyword not in source:
         return
     element = source[keyword]
     if element.VR == "SQ":
-        copied = []
-        for item in element.value or ():
-            inner = Dataset()
-            for nested in item:
-                if nested.keyword:
-                    copy(inner, item, nested.keyword)
-            copied.append(inner)
-        put(result, **{keyword: Sequence(copied)})
-    elif element.VR == "PN":
-        put(result, **{keyword: str(element.value or "")})  # a PersonName would keep its old encoding
+        put(result, **{keyword: [_copied(item) for item in element.value or ()]})
+    elif element.VM > 1:
+        put(result, **{keyword: [str(one) for one in element.value]})
     else:
-        put(result, **{keyword: element.value})
+        put(result, **{keyword: None if element.value is None else str(element.value)})
 
 
-def put_laterality(result: Dataset, laterality: str) -> None:
+def _copied(item: Dataset) -> Attributes:
+    copied = Attributes()
+    for element in item:
+        if element.keyword:
+            copy(copied, item, element.keyword)
+    return copied
+
+
+def put_laterality(result: Attributes, laterality: str) -> None:
     """Image Laterality (0020,0062) where it is known, else an empty Laterality (0020,0060), type 2C of the series."""
     if laterality in ("R", "L", "U", "B"):
         put(result, ImageLaterality=laterality)
@@ -199,11 +188,11 @@ def put_laterality(result: Dataset, laterality: str) -> None:
         put(result, Laterality=None)
 
 
-def coding_schemes() -> Sequence:
+def coding_schemes() -> list[Attributes]:
     """Coding Scheme Identification Sequence (0008,0110) naming our private scheme (PS3.3 C.12.1.1)."""
     return items(
         put(
-            Dataset(),
+            Attributes(),
             CodingSchemeDesignator="99DERMCDS",
             CodingSchemeUID=LOCAL_UID,
             CodingSchemeName="Dermoscopy CDS concepts",
@@ -231,12 +220,13 @@ def site_items(what: RenderInput) -> Iterable[str]:
     return (what.analysis.header.body_site_code,) if what.analysis.header.body_site_code else ()
 
 
-def artifact(kind: ArtifactKind, result: Dataset) -> Artifact:
-    """``result`` as a Part 10 file in an `Artifact`."""
+def artifact(kind: ArtifactKind, result: Attributes) -> Artifact:
+    """``result`` as a Part 10 file in Explicit VR Little Endian, in an `Artifact`."""
+    sop_class_uid, sop_instance_uid = (str(result[tag_and_vr(k)[0]][1]) for k in ("SOPClassUID", "SOPInstanceUID"))
     return Artifact(
         kind=kind,
         media_type="application/dicom",
-        data=encode_file(result),
-        uid=str(result.SOPInstanceUID),
-        sop_class_uid=str(result.SOPClassUID),
+        data=file_meta(sop_class_uid, sop_instance_uid, EXPLICIT_LITTLE_ENDIAN) + encode(result),
+        uid=sop_instance_uid,
+        sop_class_uid=sop_class_uid,
     )

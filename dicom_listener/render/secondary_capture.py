@@ -7,6 +7,7 @@ import numpy as np
 from dermoscopy.domain import Artifact, ArtifactKind
 from dermoscopy.overlay import draw_overlay
 from dermoscopy.ports import RenderInput
+from dicom_listener.render.attributes import put
 from dicom_listener.render.modules import (
     DEVICE_NOTE,
     MANUFACTURER,
@@ -15,7 +16,6 @@ from dicom_listener.render.modules import (
     decimal,
     items,
     lossy_history,
-    put,
     put_laterality,
     reference,
     result_dataset,

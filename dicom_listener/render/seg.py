@@ -14,6 +14,7 @@ from dermoscopy.codes import ARTIFICIAL_INTELLIGENCE, SEGMENT_CATEGORY, SEGMENT_
 from dermoscopy.domain import Artifact, ArtifactKind, derive_uid
 from dermoscopy.errors import AnalysisFailed
 from dermoscopy.ports import RenderInput
+from dicom_listener.render.attributes import Attributes, put
 from dicom_listener.render.modules import (
     DEVICE_NOTE,
     artifact,
@@ -22,7 +23,6 @@ from dicom_listener.render.modules import (
     decimal,
     items,
     lossy_history,
-    put,
     reference,
     result_dataset,
     site_items,
@@ -97,18 +97,18 @@ def _packed(what: RenderInput) -> bytes:
     return packed + b"\0" * (len(packed) % 2)
 
 
-def _segment(what: RenderInput, source: Dataset, scale: str) -> Dataset:
+def _segment(what: RenderInput, source: Dataset, scale: str) -> Attributes:
     finding = what.analysis.finding
     tracking_id, tracking_uid = tracking(what, source)
     algorithm = put(
-        Dataset(),
+        Attributes(),
         AlgorithmFamilyCodeSequence=items(code_item(ARTIFICIAL_INTELLIGENCE)),
         AlgorithmName=finding.model.name[:64],
         AlgorithmVersion=finding.model.version[:64],
         AlgorithmParameters=f"sha256={finding.model.digest}",
     )
     segment = put(
-        Dataset(),
+        Attributes(),
         SegmentNumber=SEGMENT_NUMBER,
         SegmentLabel="Lesion",
         SegmentDescription=f"Largest lesion in the image{scale}; {DEVICE_NOTE}",
@@ -127,7 +127,7 @@ def _segment(what: RenderInput, source: Dataset, scale: str) -> Dataset:
     return segment
 
 
-def _shared_groups(what: RenderInput, source: Dataset) -> Dataset:
+def _shared_groups(what: RenderInput, source: Dataset) -> Attributes:
     spacing = what.image.spacing_mm or (1.0, 1.0)
     origin = reference(str(source.SOPClassUID), str(source.SOPInstanceUID))
     put(
@@ -138,26 +138,26 @@ def _shared_groups(what: RenderInput, source: Dataset) -> Dataset:
         SpatialLocationsPreserved="YES",
     )
     derivation = put(
-        Dataset(),
+        Attributes(),
         DerivationCodeSequence=items(coded("113076", "DCM", "Segmentation")),
         SourceImageSequence=items(origin),
     )
-    measures = put(Dataset(), PixelSpacing=[decimal(v) for v in spacing], SliceThickness="1")
-    orientation = put(Dataset(), ImageOrientationPatient=["1", "0", "0", "0", "1", "0"])
+    measures = put(Attributes(), PixelSpacing=[decimal(v) for v in spacing], SliceThickness="1")
+    orientation = put(Attributes(), ImageOrientationPatient=["1", "0", "0", "0", "1", "0"])
     return put(
-        Dataset(),
+        Attributes(),
         PixelMeasuresSequence=items(measures),
         PlaneOrientationSequence=items(orientation),
         DerivationImageSequence=items(derivation),
-        SegmentIdentificationSequence=items(put(Dataset(), ReferencedSegmentNumber=SEGMENT_NUMBER)),
+        SegmentIdentificationSequence=items(put(Attributes(), ReferencedSegmentNumber=SEGMENT_NUMBER)),
     )
 
 
-def _frame_groups() -> Dataset:
+def _frame_groups() -> Attributes:
     return put(
-        Dataset(),
-        FrameContentSequence=items(put(Dataset(), DimensionIndexValues=[1, 1])),
-        PlanePositionSequence=items(put(Dataset(), ImagePositionPatient=["0", "0", "0"])),
+        Attributes(),
+        FrameContentSequence=items(put(Attributes(), DimensionIndexValues=[1, 1])),
+        PlanePositionSequence=items(put(Attributes(), ImagePositionPatient=["0", "0", "0"])),
     )
 
 
@@ -165,28 +165,28 @@ def _dimensions(what: RenderInput) -> dict[str, object]:
     """Multi-frame Dimension module (PS3.3 C.7.6.17): by segment, then by position."""
     uid = derive_uid("dimension-organization", what.analysis.id)
     segment = put(
-        Dataset(),
+        Attributes(),
         DimensionOrganizationUID=uid,
         DimensionIndexPointer=0x0062000B,
         FunctionalGroupPointer=0x0062000A,
         DimensionDescriptionLabel="Segment",
     )
     position = put(
-        Dataset(),
+        Attributes(),
         DimensionOrganizationUID=uid,
         DimensionIndexPointer=0x00200032,
         FunctionalGroupPointer=0x00209113,
         DimensionDescriptionLabel="Position",
     )
     return {
-        "DimensionOrganizationSequence": items(put(Dataset(), DimensionOrganizationUID=uid)),
+        "DimensionOrganizationSequence": items(put(Attributes(), DimensionOrganizationUID=uid)),
         "DimensionIndexSequence": items(segment, position),
     }
 
 
-def _referenced_series(source: Dataset) -> Dataset:
+def _referenced_series(source: Dataset) -> Attributes:
     return put(
-        Dataset(),
+        Attributes(),
         SeriesInstanceUID=str(source.SeriesInstanceUID),
         ReferencedInstanceSequence=items(reference(str(source.SOPClassUID), str(source.SOPInstanceUID))),
     )

@@ -11,17 +11,16 @@ from dermoscopy.domain import Artifact, ArtifactKind, DermoscopicImage, SourceOb
 from dermoscopy.errors import UnreadableObject
 from dermoscopy.ports import RenderInput
 from dicom_listener.part10 import PARSE_ERRORS, open_dataset
+from dicom_listener.render.attributes import Attributes, encode, put
 from dicom_listener.render.modules import (
     MANUFACTURER,
     SERIES_NUMBERS,
     artifact,
     code_item,
-    copy_patient_and_study,
     items,
-    put,
     put_laterality,
 )
-from dicom_listener.syntaxes import DERMOSCOPIC_PHOTOGRAPHY
+from dicom_listener.syntaxes import DERMOSCOPIC_PHOTOGRAPHY, EXPLICIT_LITTLE_ENDIAN
 
 
 def source_dataset(source: SourceObject, image: DermoscopicImage) -> Dataset:
@@ -30,7 +29,7 @@ def source_dataset(source: SourceObject, image: DermoscopicImage) -> Dataset:
     Raises `UnreadableObject` if a stored DICOM object cannot be parsed any more.
     """
     if source.header.media_type != "application/dicom":
-        return _wrapped(source, image)
+        return open_dataset(encode(_wrapped(source, image)), EXPLICIT_LITTLE_ENDIAN)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -49,22 +48,13 @@ def render_source(what: RenderInput) -> Artifact:
     return artifact(ArtifactKind.SOURCE, wrapped)
 
 
-def _wrapped(source: SourceObject, image: DermoscopicImage) -> Dataset:
+def _wrapped(source: SourceObject, image: DermoscopicImage) -> Attributes:
     header = source.header
     identity = source.instance_id
     lossy = header.media_type == "image/jpeg"
     date, time = f"{source.received_at:%Y%m%d}", f"{source.received_at:%H%M%S.%f}"
-    study = put(
-        Dataset(),
-        StudyInstanceUID=header.study_instance_uid or derive_uid("study", identity),
-        AccessionNumber=header.accession_number,
-        PatientID=header.patient.patient_id,
-        IssuerOfPatientID=header.patient.issuer,
-        StudyDate=date,
-        StudyTime=time,
-    )
     wrapped = put(
-        Dataset(),
+        Attributes(),
         SpecificCharacterSet="ISO_IR 192",
         SOPClassUID=DERMOSCOPIC_PHOTOGRAPHY,
         SOPInstanceUID=header.sop_instance_uid or derive_uid("source", identity),
@@ -113,5 +103,19 @@ def _wrapped(source: SourceObject, image: DermoscopicImage) -> Dataset:
     put_laterality(wrapped, header.laterality)
     region = code_item(site(header.body_site_code)) if header.body_site_code else code_item(SITE_SKIN)
     put(wrapped, AnatomicRegionSequence=items(region))
-    copy_patient_and_study(wrapped, study, header.patient)
+    put(
+        wrapped,
+        PatientName=None,
+        PatientID=header.patient.patient_id,
+        PatientBirthDate=None,
+        PatientSex=None,
+        StudyInstanceUID=header.study_instance_uid or derive_uid("study", identity),
+        StudyDate=date,
+        StudyTime=time,
+        StudyID=None,
+        AccessionNumber=header.accession_number,
+        ReferringPhysicianName=None,
+    )
+    if header.patient.issuer:
+        put(wrapped, IssuerOfPatientID=header.patient.issuer[:64])
     return wrapped

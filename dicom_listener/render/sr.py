@@ -6,14 +6,13 @@ probabilities, risk, triage, abstention). Both name the algorithm (TID 4019). Bu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from pydicom.dataset import Dataset
 
 from dermoscopy import codes
 from dermoscopy.codes import Code
 from dermoscopy.domain import Artifact, ArtifactKind, derive_uid
 from dermoscopy.ports import RenderInput
+from dicom_listener.render.attributes import Attributes, put
 from dicom_listener.render.modules import (
     DEVICE_NOTE,
     MANUFACTURER,
@@ -23,7 +22,6 @@ from dicom_listener.render.modules import (
     coding_schemes,
     decimal,
     items,
-    put,
     reference,
     result_dataset,
     result_uid,
@@ -65,7 +63,7 @@ def render_sr(what: RenderInput) -> Artifact:
 # --------------------------------------------------------------------------------------------------------- the report
 
 
-def _report(what: RenderInput, source: Dataset) -> list[Dataset]:
+def _report(what: RenderInput, source: Dataset) -> list[Attributes]:
     measurements = [_image_group(what, source)]
     if what.analysis.finding.measurements is not None:
         measurements.insert(0, _lesion_group(what, source))
@@ -85,7 +83,7 @@ def _report(what: RenderInput, source: Dataset) -> list[Dataset]:
     ]
 
 
-def _observer(what: RenderInput) -> list[Dataset]:
+def _observer(what: RenderInput) -> list[Attributes]:
     """Observation context: a device observes (TID 1001, 1002, 1004)."""
     model = what.analysis.finding.model
     return [
@@ -97,7 +95,7 @@ def _observer(what: RenderInput) -> list[Dataset]:
     ]
 
 
-def _lesion_group(what: RenderInput, source: Dataset) -> Dataset:
+def _lesion_group(what: RenderInput, source: Dataset) -> Attributes:
     """Measurements of the segmented lesion (TID 1410); millimetres only where the image states its scale."""
     measured = what.analysis.finding.measurements
     segment = put(
@@ -122,7 +120,7 @@ def _lesion_group(what: RenderInput, source: Dataset) -> Dataset:
     return _container(coded("125007", _DCM, "Measurement Group"), *group, template="1410")
 
 
-def _image_group(what: RenderInput, source: Dataset) -> Dataset:
+def _image_group(what: RenderInput, source: Dataset) -> Attributes:
     """What the algorithm says of the image as a whole (TID 1501)."""
     finding = what.analysis.finding
     percent = codes.PERCENT
@@ -152,14 +150,14 @@ def _image_group(what: RenderInput, source: Dataset) -> Dataset:
     return _container(coded("125007", _DCM, "Measurement Group"), *group, template="1501")
 
 
-def _tracking(identifier: str, uid: str) -> list[Dataset]:
+def _tracking(identifier: str, uid: str) -> list[Attributes]:
     return [
         _text(HAS_OBS_CONTEXT, coded("112039", _DCM, "Tracking Identifier"), identifier),
         _uid(HAS_OBS_CONTEXT, coded("112040", _DCM, "Tracking Unique Identifier"), uid),
     ]
 
 
-def _sites(what: RenderInput) -> list[Dataset]:
+def _sites(what: RenderInput) -> list[Attributes]:
     """Finding Site with its laterality (TID 1501 row 9)."""
     found = []
     for code in site_items(what):
@@ -171,7 +169,7 @@ def _sites(what: RenderInput) -> list[Dataset]:
     return found
 
 
-def _algorithm(what: RenderInput) -> list[Dataset]:
+def _algorithm(what: RenderInput) -> list[Attributes]:
     """Algorithm Identification (TID 4019): name, version, and which weights and thresholds."""
     finding = what.analysis.finding
     parameters = [
@@ -186,19 +184,19 @@ def _algorithm(what: RenderInput) -> list[Dataset]:
     ]
 
 
-def _evidence(what: RenderInput, source: Dataset) -> Dataset:
+def _evidence(what: RenderInput, source: Dataset) -> Attributes:
     """Current Requested Procedure Evidence: every instance that the content refers to (PS3.3 C.17.2.3)."""
     series = [(str(source.SeriesInstanceUID), str(source.SOPClassUID), str(source.SOPInstanceUID))]
     if what.analysis.finding.measurements is not None:
         seg = ArtifactKind.SEG
         series.append((derive_uid(f"series-{seg.value}", what.analysis.id), SEGMENTATION, result_uid(seg, what)))
     return put(
-        Dataset(),
+        Attributes(),
         StudyInstanceUID=str(source.StudyInstanceUID),
         ReferencedSeriesSequence=items(
             *(
                 put(
-                    Dataset(),
+                    Attributes(),
                     SeriesInstanceUID=uid,
                     ReferencedSOPSequence=items(reference(sop_class, sop_instance)),
                 )
@@ -213,30 +211,30 @@ def _evidence(what: RenderInput, source: Dataset) -> Dataset:
 _ENGLISH = coded("en", "RFC5646", "English")
 
 
-def _item(relationship: str, value_type: str, concept: Dataset | None) -> Dataset:
-    item = put(Dataset(), RelationshipType=relationship, ValueType=value_type)
+def _item(relationship: str, value_type: str, concept: Attributes | None) -> Attributes:
+    item = put(Attributes(), RelationshipType=relationship, ValueType=value_type)
     return item if concept is None else put(item, ConceptNameCodeSequence=items(concept))
 
 
-def _with_content(item: Dataset, *children: Dataset) -> Dataset:
+def _with_content(item: Attributes, *children: Attributes) -> Attributes:
     return put(item, ContentSequence=items(*children))
 
 
-def _text(relationship: str, concept: Dataset, value: str) -> Dataset:
+def _text(relationship: str, concept: Attributes, value: str) -> Attributes:
     return put(_item(relationship, "TEXT", concept), TextValue=value)
 
 
-def _code(relationship: str, concept: Dataset, value: Dataset) -> Dataset:
+def _code(relationship: str, concept: Attributes, value: Attributes) -> Attributes:
     return put(_item(relationship, "CODE", concept), ConceptCodeSequence=items(value))
 
 
-def _uid(relationship: str, concept: Dataset, value: str) -> Dataset:
+def _uid(relationship: str, concept: Attributes, value: str) -> Attributes:
     return put(_item(relationship, "UIDREF", concept), UID=value)
 
 
-def _number(concept: Code, value: float, unit: Code) -> Dataset:
+def _number(concept: Code, value: float, unit: Code) -> Attributes:
     measured = put(
-        Dataset(),
+        Attributes(),
         NumericValue=decimal(value),
         FloatingPointValue=value,
         MeasurementUnitsCodeSequence=items(code_item(unit)),
@@ -244,27 +242,20 @@ def _number(concept: Code, value: float, unit: Code) -> Dataset:
     return put(_item(CONTAINS, "NUM", code_item(concept)), MeasuredValueSequence=items(measured))
 
 
-def _image(concept: Dataset | None, source: Dataset) -> Dataset:
+def _image(concept: Attributes | None, source: Dataset) -> Attributes:
     return _image_item(concept, reference(str(source.SOPClassUID), str(source.SOPInstanceUID)))
 
 
-def _image_item(concept: Dataset | None, referenced: Dataset) -> Dataset:
+def _image_item(concept: Attributes | None, referenced: Attributes) -> Attributes:
     return put(_item(CONTAINS, "IMAGE", concept), ReferencedSOPSequence=items(referenced))
 
 
-def _container(concept: Dataset, *children: Dataset, template: str = "") -> Dataset:
+def _container(concept: Attributes, *children: Attributes, template: str = "") -> Attributes:
     item = put(_item(CONTAINS, "CONTAINER", concept), ContinuityOfContent="SEPARATE")
     if template:
         put(item, ContentTemplateSequence=items(_template(template)))
     return _with_content(item, *children)
 
 
-def _template(identifier: str) -> Dataset:
-    return put(Dataset(), MappingResource="DCMR", TemplateIdentifier=identifier)
-
-
-def all_items(item: Dataset) -> Iterable[Dataset]:
-    """``item`` and every content item below it, in document order."""
-    yield item
-    for child in item.get("ContentSequence") or ():
-        yield from all_items(child)
+def _template(identifier: str) -> Attributes:
+    return put(Attributes(), MappingResource="DCMR", TemplateIdentifier=identifier)
