@@ -44,7 +44,7 @@ DONE := $(VENV)/.done
 STEP := .ci/step
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python
 LOCKED = $(INSTALL) --no-deps --require-hashes
-COMPILE = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+COMPILE = $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-annotate --no-emit-index-url --excludes requirements/torch.in
 
 ROOMS := cds_service dicom_listener fhir_adapters models audit monitoring dermoscopy
@@ -134,7 +134,7 @@ train: $(SERVE) $(DONE)/train $(DONE)/torch ## Train, evaluate and package a mod
 	@$(BIN)/cds train "$(CONFIG)" --data "$(DATA)" $(ARGS)
 
 .PHONY: lock
-lock: $(DONE)/uv ## Resolve requirements/*.in anew into the hashed locks beside them
+lock: $(DONE)/uv ## Resolve requirements/*.in into the hashed locks beside them (UPGRADE=1 takes newer versions)
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) requirements/serve.in requirements/cpu.in -o requirements/serve.txt
 	$(COMPILE) requirements/serve.in requirements/gpu.in -c requirements/serve.txt -o requirements/serve-gpu.txt
