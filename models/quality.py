@@ -1,0 +1,188 @@
+"""Is this picture fit for analysis? Image statistics before the network, lesion and embedding after it.
+
+*Faults* say that the picture is no dermoscopic photograph at all (black frame, noise, document): what the network
+answers then means nothing. *Doubts* say that a real picture is poor or the lesion does not sit well in it. Both make
+the image unusable; only doubts leave a melanoma warning standing (see `models.triage`).
+
+The limits are conservative: they are set outside the range seen on HAM10000 and ISIC 2018 Task 1 (docs/analysis.md),
+so that an ordinary dermoscopic image is never refused. A manifest may override each by name in ``thresholds.quality``.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dermoscopy.domain import Quality, RGBPixels
+from dermoscopy.errors import Misconfigured
+from models.measure import Region, frame_contact
+
+DEFAULTS: Mapping[str, float] = {
+    "shorter_side_min": 96.0,
+    "sharpness_min": 0.0012,
+    "sharpness_max": 3.0,
+    "brightness_min": 35.0,
+    "brightness_max": 248.0,
+    "highlight_min": 60.0,
+    "contrast_min": 2.5,
+    "glare_max": 0.30,
+    "chroma_min": 2.0,
+    "skin_min": 0.002,
+    "frame_contact_max": 0.60,
+    "coverage_min": 0.0005,
+    "coverage_max": 0.95,
+    "embedding_distance_factor": 1.5,
+}
+"""Limits of the scores below; ``…_min`` and ``…_max`` bound the score of that name."""
+_WORKING_SIDE = 384
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What was found wrong so far. ``scores`` holds every statistic by name, whether or not it crossed its limit."""
+
+    faults: tuple[str, ...]
+    doubts: tuple[str, ...]
+    scores: Mapping[str, float]
+
+    def joined(self, other: Assessment) -> Assessment:
+        """Both assessments as one."""
+        return Assessment(self.faults + other.faults, self.doubts + other.doubts, {**self.scores, **other.scores})
+
+    @property
+    def quality(self) -> Quality:
+        """As the domain says it: usable when nothing is wrong."""
+        reasons = self.faults + self.doubts
+        return Quality(usable=not reasons, reasons=reasons, scores=self.scores)
+
+
+def limits(overrides: Mapping[str, float]) -> dict[str, float]:
+    """The defaults with a manifest's ``thresholds.quality`` over them. Raises `Misconfigured` on an unknown name."""
+    unknown = sorted(set(overrides) - set(DEFAULTS))
+    if unknown:
+        raise Misconfigured(
+            f"thresholds.quality: unknown limit {', '.join(unknown)}; there is: {', '.join(sorted(DEFAULTS))}"
+        )
+    return {**DEFAULTS, **{name: float(value) for name, value in overrides.items()}}
+
+
+def assess_image(pixels: RGBPixels, limit: Mapping[str, float]) -> Assessment:
+    """Statistics of uint8 RGB ``pixels`` [rows, columns, 3], shrunk to at most 384 pixels so that size matters little.
+
+    ``sharpness`` is the variance of the Laplacian (Pech-Pacheco et al., ICPR 2000) over the variance of the grey
+    image: it does not change with exposure or contrast. White noise has 20, dermoscopy 0.003…1.4.
+    """
+    scores = _statistics(pixels)
+    faults: list[str] = []
+    doubts: list[str] = []
+    if scores["shorter_side"] < limit["shorter_side_min"]:
+        faults.append(f"the image is too small (shorter side {scores['shorter_side']:.0f} pixels)")
+    if scores["highlight"] < limit["highlight_min"]:
+        faults.append("the frame is black or nearly black")
+    elif scores["contrast"] < limit["contrast_min"]:
+        faults.append("the frame is nearly uniform")
+    else:
+        if scores["sharpness"] > limit["sharpness_max"]:
+            faults.append("the frame holds noise or text, not a photograph of skin")
+        if scores["chroma"] < limit["chroma_min"]:
+            faults.append("the frame has no colour")
+        elif scores["skin"] < limit["skin_min"]:
+            faults.append("the colours are not those of skin")
+        if scores["sharpness"] < limit["sharpness_min"]:
+            doubts.append("the image is blurred")
+        if scores["brightness"] < limit["brightness_min"]:
+            doubts.append("the image is underexposed")
+        if scores["brightness"] > limit["brightness_max"]:
+            doubts.append("the image is overexposed")
+        elif scores["glare"] > limit["glare_max"]:
+            doubts.append("glare covers much of the image")
+    return Assessment(tuple(faults), tuple(doubts), scores)
+
+
+def assess_lesion(region: Region | None, rows: int, columns: int, limit: Mapping[str, float]) -> Assessment:
+    """How the lesion sits in the frame: found at all, cut off by the edge, filling everything."""
+    if region is None:
+        return Assessment((), ("no lesion found",), {"coverage": 0.0, "frame_contact": 0.0})
+    coverage = float(np.count_nonzero(region.mask)) / (rows * columns)
+    contact = frame_contact(region, rows, columns)
+    doubts: list[str] = []
+    if coverage > limit["coverage_max"]:
+        doubts.append("the lesion fills the frame, so its border cannot be seen")
+    elif contact > limit["frame_contact_max"]:
+        doubts.append("the lesion is cut off by the edge of the frame")
+    return Assessment((), tuple(doubts), {"coverage": coverage, "frame_contact": contact})
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingReferenceStatistics:
+    """Class means and shared precision of the training embeddings after a PCA.
+
+    ``mean`` [D] and ``components`` [K, D] project an embedding; ``class_means`` [C, K]; ``precision`` [K, K].
+    """
+
+    mean: npt.NDArray[np.float64]
+    components: npt.NDArray[np.float64]
+    class_means: npt.NDArray[np.float64]
+    precision: npt.NDArray[np.float64]
+
+    @classmethod
+    def load(cls, data: bytes) -> EmbeddingReferenceStatistics:
+        """Read the ``.npz`` that training wrote. Raises `Misconfigured` if arrays are absent or do not fit together."""
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                read = {name: np.asarray(arrays[name], np.float64) for name in cls.__slots__}
+        except (KeyError, ValueError, OSError) as error:
+            raise Misconfigured(f"embedding reference cannot be read: {error}") from error
+        k, d = read["components"].shape
+        if read["mean"].shape != (d,) or read["class_means"].shape[1:] != (k,) or read["precision"].shape != (k, k):
+            shapes = ", ".join(f"{name} {values.shape}" for name, values in read.items())
+            raise Misconfigured(f"embedding reference: shapes do not fit together: {shapes}")
+        return cls(**read)
+
+    def distance(self, embedding: npt.NDArray[np.float32]) -> float:
+        """Mahalanobis distance of ``embedding`` [D] to the nearest class (Lee et al., NeurIPS 2018)."""
+        point = self.components @ (np.asarray(embedding, np.float64) - self.mean)
+        offsets = self.class_means - point
+        squared = np.einsum("ck,kl,cl->c", offsets, self.precision, offsets)
+        return float(np.sqrt(max(0.0, float(squared.min()))))
+
+
+def assess_novelty(distance: float, distance_p99: float, limit: Mapping[str, float]) -> Assessment:
+    """Out of distribution when farther than ``embedding_distance_factor`` × the 99th percentile of known images."""
+    novel = distance > limit["embedding_distance_factor"] * distance_p99
+    doubts = ("the image is unlike everything the model was trained on",) if novel else ()
+    scores = {"embedding_distance": distance, "embedding_distance_relative": distance / distance_p99}
+    return Assessment((), doubts, scores)
+
+
+def _statistics(pixels: RGBPixels) -> dict[str, float]:
+    rows, columns = int(pixels.shape[0]), int(pixels.shape[1])
+    scale = min(1.0, _WORKING_SIDE / max(rows, columns))
+    small = pixels
+    if scale < 1.0:
+        size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+        small = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    contrast = float(grey.std())
+    laplacian = cv2.Laplacian(grey, cv2.CV_32F)
+    lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).reshape(-1, 3)
+    a, b = lab[:, 1].astype(np.float32) - 128.0, lab[:, 2].astype(np.float32) - 128.0
+    chroma = np.sqrt(a * a + b * b)
+    lit = lab[:, 0] > 38
+    # Hue between -40° (pink, purple) and 110° (yellow): half-planes instead of an arc tangent per pixel.
+    warm = (a * 0.6428 + b * 0.7660 > 0.0) & (a * 0.9397 + b * 0.3420 > 0.0)
+    return {
+        "shorter_side": float(min(rows, columns)),
+        "sharpness": float(laplacian.var()) / max(contrast * contrast, 1e-6),
+        "brightness": float(grey.mean()),
+        "highlight": float(np.percentile(grey, 95)),
+        "contrast": contrast,
+        "glare": float((small.min(axis=2) >= 250).mean()),
+        "chroma": float(chroma.mean()),
+        "skin": float(np.count_nonzero(warm & lit & (chroma > 4.0))) / max(1.0, float(np.count_nonzero(lit))),
+    }
