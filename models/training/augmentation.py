@@ -45,7 +45,7 @@ def augment(
     reflect = cv2.BORDER_REFLECT_101 if generator.random() < 0.85 else cv2.BORDER_REPLICATE
     out = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=reflect)
     outline = cv2.warpAffine(mask, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=reflect)
-    pixels = _colour(out, options, generator)
+    pixels = _colour(np.asarray(out, np.uint8), options, generator)
     pixels = _artefacts(pixels, options, generator)
     if framed:
         bar = round((size - size / aspect) / 2)

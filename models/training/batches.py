@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.preprocess import Placement
 from models.training.augmentation import augment
 from models.training.configuration import CLASSES, TrainingConfiguration
-from models.training.datasets import Crops, Label, Pixels
+from models.training.datasets import CROP, Crops, Label, Pixels
 
 
 @dataclass(frozen=True)
@@ -25,19 +26,6 @@ class Batch:
     target: Tensor
 
 
-def letterbox(image: Pixels, size: int, fill: tuple[int, int, int]) -> Pixels:
-    """[H, W, 3] to [size, size, 3]: the longer side becomes ``size``; centred, the rest filled."""
-    height, width = image.shape[:2]
-    scale = size / max(height, width)
-    new = (max(1, round(width * scale)), max(1, round(height * scale)))
-    resized = cv2.resize(image, new, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    canvas = np.empty((size, size, 3), np.uint8)
-    canvas[:] = fill
-    top, left = (size - new[1]) // 2, (size - new[0]) // 2
-    canvas[top : top + new[1], left : left + new[0]] = resized
-    return canvas
-
-
 def normalised(pixels: Pixels, configuration: TrainingConfiguration) -> Tensor:
     """uint8 RGB [N, S, S, 3] to float32 [N, 3, S, S], channels last in memory."""
     mean = torch.tensor(configuration.input.mean)
@@ -46,9 +34,7 @@ def normalised(pixels: Pixels, configuration: TrainingConfiguration) -> Tensor:
     return scaled.permute(0, 3, 1, 2)
 
 
-def draw_epoch(
-    labels: list[Label], per_epoch: Mapping[str, int], generator: np.random.Generator
-) -> NDArray[np.int64]:
+def draw_epoch(labels: list[Label], per_epoch: Mapping[str, int], generator: np.random.Generator) -> NDArray[np.int64]:
     """Shuffled indices into ``labels`` with ``per_epoch`` images of each class; a class runs out before it repeats."""
     drawn: list[NDArray[np.int64]] = []
     for name in CLASSES:
@@ -89,6 +75,16 @@ def training_batches(
         )
 
 
+def limit_per_class(crops: Crops, rows: list[int], most: int) -> list[int]:
+    """The rows without what exceeds ``most`` images of one class; spread evenly, always the same."""
+    kept: list[int] = []
+    for name in CLASSES:
+        of_class = [row for row in rows if crops.labels[row].diagnosis == name]
+        take = np.linspace(0, len(of_class) - 1, min(most, len(of_class))).round().astype(int)
+        kept.extend(of_class[k] for k in take)
+    return sorted(kept)
+
+
 def steps_per_epoch(crops: Crops, rows: list[int], configuration: TrainingConfiguration) -> int:
     """How many batches :func:`training_batches` yields."""
     present = {crops.labels[row].diagnosis for row in rows}
@@ -115,9 +111,10 @@ def plain_batches(
 ) -> Iterator[Batch]:
     """Letterboxed crops in order, unvaried; masks at input size."""
     size = configuration.input.size
+    placement = Placement.fit(CROP, CROP, size)
     for start in range(0, len(rows), count):
         chosen = rows[start : start + count]
-        images = [letterbox(np.asarray(crops.images[row]), size, configuration.input.fill) for row in chosen]
+        images = [placement.apply(np.asarray(crops.images[row]), configuration.input.fill) for row in chosen]
         masks = [cv2.resize(np.asarray(crops.masks[row]), (size, size), interpolation=cv2.INTER_AREA) for row in chosen]
         yield Batch(
             normalised(np.stack(images), configuration),

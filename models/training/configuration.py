@@ -110,6 +110,9 @@ class Optimisation(Section):
     clip: Positive = 2.0
     precision: Literal["float32", "bfloat16"] = "float32"
     threads: Annotated[int, Field(ge=1)] = 2
+    watched_per_class: Annotated[int, Field(ge=1)] = Field(
+        250, description="validation images per class that the best epoch is chosen by"
+    )
     minutes: Positive | None = Field(
         None, description="budget of training time: the schedule ends there if the epochs have not"
     )
@@ -121,9 +124,12 @@ class Calibration(Section):
     prior_strength: Fraction = Field(
         1.0, description="1: logits answer for the training fold's class frequencies; 0: for equal ones"
     )
-    melanoma_sensitivity: Fraction = 0.9
+    sensitivity: Fraction = Field(0.9, description="wanted of each operating point on the validation fold")
     malignant: tuple[str, ...] = ("akiec", "bcc", "mel")
     embedding_dimensions: Annotated[int, Field(ge=2)] = 128
+    reference_per_class: Annotated[int, Field(ge=2)] = Field(
+        500, description="training images per class behind the embedding reference"
+    )
 
 
 class Licence(Section):

@@ -131,7 +131,9 @@ def load_crops(data: Path, cache: Path) -> Crops:
     )
 
 
-def _decode_into(path: Path, labels: tuple[Label, ...], sources: list[Path], decode: Any, shape: tuple[int, ...]) -> None:
+def _decode_into(
+    path: Path, labels: tuple[Label, ...], sources: list[Path], decode: Any, shape: tuple[int, ...]
+) -> None:
     """Decode the members of some archives into one array file, in the order of the labels."""
     rows = {label.image_id: row for row, label in enumerate(labels)}
     partial = path.with_suffix(".partial.npy")

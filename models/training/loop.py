@@ -25,6 +25,7 @@ from torch import nn
 from models.training.architectures import build_network
 from models.training.architectures.contract import LesionNetwork, NetworkOutputs
 from models.training.batches import (
+    limit_per_class,
     plain_batches,
     sampled_log_prior,
     steps_per_epoch,
@@ -86,7 +87,7 @@ def fit(
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(configuration.seed)
-    network = build_network(configuration.architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = build_network(configuration.architecture).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network)
     lesion_network = cast(LesionNetwork, network)
     optimiser = torch.optim.AdamW(
@@ -97,6 +98,7 @@ def fit(
         lr=options.encoder_rate,
         weight_decay=options.weight_decay,
     )
+    watched = limit_per_class(crops, validation_rows, options.watched_per_class)
     per_epoch = steps_per_epoch(crops, train_rows, configuration)
     total = per_epoch * options.epochs
     log_prior = sampled_log_prior(configuration)
@@ -133,7 +135,7 @@ def fit(
                     outputs: NetworkOutputs = network(batch.image)
                 loss = total_loss(outputs, batch.target, batch.mask, log_prior, configuration.losses)
                 optimiser.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 nn.utils.clip_grad_norm_(network.parameters(), options.clip)
                 optimiser.step()
                 step += 1
@@ -144,7 +146,7 @@ def fit(
                 if step % 50 == 0:
                     rate = len(losses) * options.batch / (elapsed - before)
                     logger.info("step %d/%d loss %.3f, %.1f images/s", step, total, np.mean(losses[-50:]), rate)
-        accuracy, jaccard = validate(average, crops, validation_rows, configuration)
+        accuracy, jaccard = validate(average, crops, watched, configuration)
         elapsed = before + time.monotonic() - began
         result = EpochResult(epoch + 1, float(np.mean(losses)), accuracy, jaccard, elapsed / 60)
         logger.info(

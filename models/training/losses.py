@@ -42,9 +42,7 @@ def total_loss(outputs: NetworkOutputs, target: Tensor, mask: Tensor, log_prior:
     class_logits = outputs.class_logits.float()
     loss = diagnosis_loss(class_logits, target, log_prior, weights.label_smoothing)
     if weights.melanoma_focal:
-        loss = loss + weights.melanoma_focal * melanoma_focal_loss(
-            class_logits, target, log_prior, weights.focal_gamma
-        )
+        loss = loss + weights.melanoma_focal * melanoma_focal_loss(class_logits, target, log_prior, weights.focal_gamma)
     if weights.mask:
         loss = loss + weights.mask * mask_loss(outputs.mask_logits.float(), mask)
     return loss

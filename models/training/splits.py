@@ -120,4 +120,6 @@ def check_against_labels(split: Split, labels: Iterable[Label]) -> None:
     expected = {label.image_id: label.lesion_id for label in labels}
     if expected != dict(split.lesion_by_image):
         differing = sorted(set(expected.items()) ^ set(split.lesion_by_image.items()))
-        raise LesionLeak(f"{split.path.name} does not fit the labels: {len(differing)} differences, first {differing[0]}")
+        raise LesionLeak(
+            f"{split.path.name} does not fit the labels: {len(differing)} differences, first {differing[0]}"
+        )

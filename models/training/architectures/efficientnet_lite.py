@@ -66,16 +66,10 @@ class InvertedResidual(nn.Module):
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
         arguments = block._block_args
-        self.expand = (
-            NormFoldedConvolution(block._expand_conv, block._bn0)  # type: ignore[arg-type]
-            if arguments.expand_ratio != 1  # type: ignore[union-attr]
-            else None
-        )
-        self.depthwise = NormFoldedConvolution(block._depthwise_conv, block._bn1)  # type: ignore[arg-type]
-        self.project = NormFoldedConvolution(block._project_conv, block._bn2)  # type: ignore[arg-type]
-        self.identity = (
-            self.depthwise.stride == 1 and arguments.input_filters == arguments.output_filters  # type: ignore[union-attr]
-        )
+        self.expand = NormFoldedConvolution(block._expand_conv, block._bn0) if arguments.expand_ratio != 1 else None
+        self.depthwise = NormFoldedConvolution(block._depthwise_conv, block._bn1)
+        self.project = NormFoldedConvolution(block._project_conv, block._bn2)
+        self.identity = self.depthwise.stride == 1 and arguments.input_filters == arguments.output_filters
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, C', H / stride, W / stride]."""
@@ -131,9 +125,9 @@ class LesionNetLite(nn.Module):
 
     def __init__(self, encoder: nn.Module, options: Architecture) -> None:
         super().__init__()
-        self.stem = NormFoldedConvolution(encoder._conv_stem, encoder._bn0)  # type: ignore[arg-type]
-        self.blocks = nn.ModuleList(InvertedResidual(block) for block in encoder._blocks)  # type: ignore[union-attr]
-        self.top = NormFoldedConvolution(encoder._conv_head, encoder._bn1)  # type: ignore[arg-type]
+        self.stem = NormFoldedConvolution(encoder._conv_stem, encoder._bn0)
+        self.blocks = nn.ModuleList(InvertedResidual(block) for block in encoder._blocks)
+        self.top = NormFoldedConvolution(encoder._conv_head, encoder._bn1)
         self.decoder = MaskDecoder(options.decoder_width)
         self.dropout = nn.Dropout(options.dropout)
         self.classifier = nn.Conv2d(EMBEDDING, options.classes, 1)

@@ -1,0 +1,194 @@
+"""The model card, written from the manifest and the measured figures; nothing in it is typed by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+GROUPS = {
+    "akiec": "actinic keratosis and Bowen's disease (in situ carcinoma): a group, not actinic keratosis alone",
+    "bcc": "basal cell carcinoma",
+    "bkl": "benign keratosis: seborrhoeic keratosis, solar lentigo and lichen-planus-like keratosis: a group",
+    "df": "dermatofibroma",
+    "mel": "melanoma, in situ and invasive",
+    "nv": "melanocytic nevus",
+    "vasc": "vascular lesions: angioma, angiokeratoma, pyogenic granuloma, haemorrhage: a group",
+}  # fmt: skip
+SETS = {
+    "validation": "validation fold, 256 px centre crops (used to choose the epoch and the operating points)",
+    "calibration": "calibration fold, 256 px centre crops (used to fit the temperature)",
+    "test": "test fold, 256 px centre crops (nothing was chosen on it)",
+    "native_crops": "test images that are also there at published size, as 256 px centre crops",
+    "native": "the same test images as full 600 × 450 frames, letterboxed as at run time",
+}
+
+
+def write_card(path: Path, manifest: dict[str, Any], metrics: dict[str, Any]) -> None:
+    """Write ``MODEL_CARD.md``."""
+    sections = [
+        _head(manifest),
+        _figures(metrics),
+        _classes(metrics),
+        _operating_points(manifest, metrics),
+        _limits(manifest, metrics),
+        _making(manifest),
+        _licence(manifest),
+    ]
+    path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _figure(value: float | None, digits: int = 3) -> str:
+    """A figure, or a dash where there is none."""
+    return "–" if value is None or value != value else f"{value:.{digits}f}"
+
+
+def _head(manifest: dict[str, Any]) -> str:
+    """Name, intended use, what goes in and comes out."""
+    return f"""# {manifest["name"]} {manifest["version"]}
+
+{manifest["title"]}.
+
+## Intended use
+
+{manifest["intended_use"]}
+
+**Research use only.** It is not cleared or approved as a medical device anywhere. Software that analyses a medical
+image is a device by the FDA's reading of section 520(o)(1)(E) of the FD&C Act: the exemption for clinical decision
+support does not cover it. It must not be the basis of a diagnosis, of a decision to biopsy or of a decision not to.
+
+## In and out
+
+One RGB dermoscopic image, the full frame, letterboxed to {manifest["input"]["size"]} × {manifest["input"]["size"]}
+pixels and normalised as `manifest.yaml` says. One pass gives the lesion's outline (`mask_logits`), the logits of seven
+diagnostic groups (`class_logits`), a class activation map for each (`activation_map`) and the embedding that the
+classifier reads (`embedding`). Probabilities are
+`softmax(class_logits / {manifest["calibration"]["temperature"]:.4f})`."""
+
+
+def _figures(metrics: dict[str, Any]) -> str:
+    """One row per set of images."""
+    rows = []
+    for name, meaning in SETS.items():
+        if name in metrics:
+            m = metrics[name]
+            low, high = m["balanced_accuracy_95"]
+            rows.append(
+                [
+                    meaning, f"{m['images']} / {m['lesions']}",
+                    f"{_figure(m['balanced_accuracy'])} ({_figure(low, 2)}–{_figure(high, 2)})",
+                    _figure(m["accuracy"]), _figure(m["macro_f1"]), _figure(m["macro_auc"]),
+                    _figure(m["melanoma_auc"]), _figure(m["expected_calibration_error"]),
+                    _figure(m["mean_jaccard"]), _figure(m["thresholded_jaccard"]),
+                ]
+            )  # fmt: skip
+    header = [
+        "images", "images / lesions", "balanced accuracy (95 %)", "accuracy", "macro F1", "macro AUC", "melanoma AUC",
+        "ECE", "mean Jaccard", "thresholded Jaccard",
+    ]  # fmt: skip
+    return f"""## Figures
+
+Measured on this ONNX file with the run-time preprocessing; all of them, with confusion matrices, are in
+`evaluation/metrics.json`. Intervals resample lesions. Thresholded Jaccard counts an outline below 0.65 as zero (ISIC
+2018). Balanced accuracy is over the classes that occur in the set.
+
+{_table(header, rows)}"""
+
+
+def _classes(metrics: dict[str, Any]) -> str:
+    """What each class stands for, with its figures on the test fold."""
+    test = metrics["test"]["per_class"]
+    rows = [
+        [
+            f"`{name}`", meaning, str(test[name]["images"]), _figure(test[name]["sensitivity"]),
+            _figure(test[name]["specificity"]), _figure(test[name]["auc"]), _figure(test[name]["mean_jaccard"]),
+        ]
+        for name, meaning in GROUPS.items()
+    ]  # fmt: skip
+    header = ["class", "stands for", "test images", "sensitivity", "specificity", "AUC", "mean Jaccard"]
+    return f"## Classes (test fold)\n\n{_table(header, rows)}"
+
+
+def _operating_points(manifest: dict[str, Any], metrics: dict[str, Any]) -> str:
+    """The thresholds, where they were chosen, and what they give on the test fold."""
+    rows = []
+    for name in ("melanoma", "malignancy"):
+        chosen = manifest["thresholds"][name]
+        classes = " + ".join(f"P({c})" for c in chosen.get("classes", ["mel"]))
+        rows.append([name, classes, f"{chosen['probability']:.4f}"])
+        for fold in ("validation", "test"):
+            point = metrics[fold]["operating_points"][name]
+            rows[-1] += [_figure(point["sensitivity"]), _figure(point["specificity"])]
+    header = [
+        "finding",
+        "counts when",
+        "reaches",
+        "sensitivity, validation",
+        "specificity",
+        "sensitivity, test",
+        "specificity",
+    ]
+    return f"""## Operating points
+
+The highest threshold that finds the wanted share on the validation fold; the test columns say what it does elsewhere.
+
+{_table(header, rows)}"""  # fmt: skip
+
+
+def _limits(manifest: dict[str, Any], metrics: dict[str, Any]) -> str:
+    """What the figures do not show."""
+    native = (
+        f"Full frames were measured on only {metrics['native']['images']} images; take their figures as a sanity check."
+        if "native" in metrics
+        else "No full frame was measured."
+    )
+    return f"""## Limits
+
+- One collection (HAM10000: two clinics, Vienna and Queensland, mostly fair skin). Other cameras, skin tones, ages, body
+  sites and disease frequencies are untested, and performance on them must be expected to be worse.
+- The data are centre crops; full frames were imitated while training. {native}
+- The probabilities answer for the collection's class frequencies (67 % nevi), not for those of a practice.
+- Seven groups only. A lesion of another kind (squamous cell carcinoma, Merkel cell carcinoma, an inflammatory disease)
+  is given one of the seven. The embedding's distance to the training images is a hint of that, not a guarantee: the
+  99th percentile on the validation fold is {manifest["thresholds"]["embedding"]["distance_p99"]:.2f}.
+- Part of the labels is not histological (follow-up, consensus), and the reference outlines are generous on diffuse
+  lesions.
+- The activation map shows where a class's evidence lies at stride 32. It is no segmentation and no proof of reasoning.
+- It sees one image: no history, no palpation, no change over time."""
+
+
+def _making(manifest: dict[str, Any]) -> str:
+    """Data, split, command, seed and durations."""
+    data, training = manifest["data"], manifest["training"]
+    rows = [[fold, str(data["images"][fold]), str(data["lesions"][fold])] for fold in data["images"]]
+    return f"""## How it was made
+
+EfficientNet-Lite0 encoder with ImageNet weights, a light U-Net decoder and a linear head, in one network, trained
+together. Split by lesion, never by image: `{data["split"]["file"]}` (SHA-256 `{data["split"]["sha256"]}`).
+
+{_table(["fold", "images", "lesions"], rows)}
+
+```
+{training["command"]}
+```
+
+Configuration `{training["config"]}` (SHA-256 `{training["config_sha256"]}`), seed {training["seed"]},
+{training["epochs"]} epochs of which epoch {training["best_epoch"]} was kept, {training["wall_minutes"]:.0f} minutes of
+training, code {training["code"]}. The file's answers differ from the torch network's by at most
+{training["export_difference"]:.1e}. Weights: `{manifest["file"]}`, {manifest["bytes"]} bytes,
+SHA-256 `{manifest["sha256"]}`."""
+
+
+def _licence(manifest: dict[str, Any]) -> str:
+    """Terms and attribution."""
+    licence = manifest["licence"]
+    return f"""## Licence and attribution
+
+Weights: {licence["weights"]}. Data: {licence["data"]}. **Non-commercial use only**, with attribution:
+
+{licence["attribution"]}"""

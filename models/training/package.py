@@ -1,0 +1,179 @@
+"""The model package: weights, manifest, embedding reference, evaluation and card in one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from models.manifest import MANIFEST_NAME, preprocessing_digest
+from models.registry import open_package
+from models.training.architectures.contract import NetworkOutputs
+from models.training.calibration import fit_temperature, operating_point, probabilities
+from models.training.configuration import CLASSES, TrainingConfiguration, file_digest
+from models.training.datasets import Label
+from models.training.embedding import QUANTILES, distances, fit_reference, write_reference
+from models.training.evaluation import evaluate
+from models.training.model_card import write_card
+from models.training.predictions import Predictions
+from models.training.splits import FOLDS, Split
+
+WEIGHTS = "model.onnx"
+REFERENCE = "embedding_reference.npz"
+#: Figures of a fold that the manifest repeats; all of them are in ``evaluation/metrics.json``.
+SUMMARY = (
+    "images", "lesions", "balanced_accuracy", "balanced_accuracy_95", "macro_f1", "melanoma_auc",
+    "expected_calibration_error", "mean_jaccard", "thresholded_jaccard",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How the weights came about, for the manifest's ``training``."""
+
+    command: str
+    config: str
+    config_sha256: str
+    code: str
+    seed: int
+    epochs: int
+    best_epoch: int
+    wall_minutes: float
+    export_difference: float
+
+
+def write_package(
+    folder: Path,
+    weights: Path,
+    configuration: TrainingConfiguration,
+    split: Split,
+    labels: tuple[Label, ...],
+    predictions: dict[str, Predictions],
+    provenance: Provenance,
+) -> Path:
+    """Calibrate, evaluate and write ``folder`` (``<store>/<name>/<version>``); it appears whole or not at all.
+
+    ``predictions`` holds ``reference`` (training images), ``validation``, ``calibration``, ``test`` and, where the
+    published frames are there, ``native`` (full frames) and ``native_crops`` (the same images as crops).
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "evaluation").mkdir(parents=True)
+    shutil.copyfile(weights, partial / WEIGHTS)
+    options = configuration.calibration
+    temperature = fit_temperature(predictions["calibration"].logits, predictions["calibration"].target)
+    groups = {"melanoma": ("mel",), "malignancy": options.malignant}
+    validation = predictions["validation"]
+    points = {
+        name: operating_point(
+            probabilities(validation.logits, temperature), validation.target, classes, options.sensitivity
+        )
+        for name, classes in groups.items()
+    }
+    thresholds = {name: (classes, points[name].probability) for name, classes in groups.items()}
+    metrics: dict[str, Any] = {
+        name: evaluate(
+            probabilities(answer.logits, temperature),
+            answer.target,
+            answer.jaccard,
+            [labels[row].lesion_id for row in answer.rows],
+            thresholds,
+            configuration.seed,
+        )
+        for name, answer in predictions.items()
+        if name != "reference"
+    }
+    known = _write_embedding_reference(partial / REFERENCE, configuration, predictions)
+    metrics["embedding_distance"] = known
+    steps = configuration.input.preprocessing()
+    manifest: dict[str, Any] = {
+        "schema": 1,
+        "name": configuration.name,
+        "version": configuration.version,
+        "title": configuration.title,
+        "file": WEIGHTS,
+        "sha256": file_digest(partial / WEIGHTS),
+        "bytes": (partial / WEIGHTS).stat().st_size,
+        "licence": configuration.licence.model_dump(),
+        "intended_use": configuration.intended_use,
+        "input": {"name": "image", "size": configuration.input.size, "layout": "NCHW", "colour": "RGB"},
+        "outputs": dict(zip(("mask", "classes", "activation_map", "embedding"), NetworkOutputs._fields, strict=True)),
+        "preprocessing": steps,
+        "preprocessing_digest": preprocessing_digest(steps),
+        "classes": list(CLASSES),
+        "calibration": {
+            "method": "temperature",
+            "temperature": temperature,
+            "fold": "calibration",
+            "class_prior": f"{options.prior_strength:g} of the training fold's log frequencies is in the class logits",
+        },
+        "thresholds": {
+            "mask": 0.5,
+            "melanoma": {**asdict(points["melanoma"]), "fold": "validation"},
+            "malignancy": {
+                **asdict(points["malignancy"]), "classes": list(options.malignant), "fold": "validation",
+            },
+            "embedding": {
+                "file": REFERENCE,
+                "sha256": file_digest(partial / REFERENCE),
+                **{f"distance_p{round(100 * level)}": known["validation"][str(level)] for level in QUANTILES},
+            },
+        },
+        "metrics": {
+            name: {key: figures[key] for key in SUMMARY} for name, figures in metrics.items() if "images" in figures
+        },
+        "data": {
+            "dataset": configuration.data.dataset,
+            "split": {
+                "file": f"models/training/splits/{split.path.name}", "sha256": split.sha256,
+            },
+            "images": {fold: len(split.images(fold)) for fold in FOLDS},
+            "lesions": {fold: len(split.lesions(fold)) for fold in FOLDS},
+        },
+        "training": asdict(provenance),
+    }  # fmt: skip
+    (partial / MANIFEST_NAME).write_text(
+        yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=120), encoding="utf-8"
+    )
+    (partial / "evaluation" / "metrics.json").write_text(
+        json.dumps(_without_nan(metrics), indent=1) + "\n", encoding="utf-8"
+    )
+    write_card(partial / "MODEL_CARD.md", manifest, metrics)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(partial, folder)
+    open_package(folder.parent.parent, configuration.name, configuration.version).verify()
+    return folder
+
+
+def _write_embedding_reference(
+    path: Path, configuration: TrainingConfiguration, predictions: dict[str, Predictions]
+) -> dict[str, dict[str, float]]:
+    """Write the reference and return the quantiles of distances, by set of images."""
+    seen = predictions["reference"]
+    reference = fit_reference(
+        seen.embedding, seen.target, configuration.calibration.embedding_dimensions, configuration.seed
+    )
+    measured = {
+        name: distances(reference, answer.embedding) for name, answer in predictions.items() if name != "reference"
+    }
+    write_reference(path, reference, measured["validation"])
+    return {
+        name: {str(level): float(np.quantile(values, level)) for level in QUANTILES}
+        for name, values in measured.items()
+    }
+
+
+def _without_nan(value: Any) -> Any:
+    """The same structure with ``None`` where JSON has no number."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
