@@ -5,6 +5,7 @@ Texts that servers send are cleaned of the patient's identifiers before they rea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -64,7 +65,7 @@ def outcome_text(resource: Mapping[str, Any] | None, secrets: Iterable[str] = ()
         parts.append(": ".join(part for part in (code, place, text) if part))
     joined = "; ".join(parts)
     for secret in sorted({secret for secret in secrets if secret}, key=len, reverse=True):
-        joined = joined.replace(secret, "[patient]")
+        joined = re.sub(rf"(?<![A-Za-z0-9]){re.escape(secret)}(?![A-Za-z0-9])", "[patient]", joined)
     return joined if len(joined) <= _LONGEST_TEXT else joined[: _LONGEST_TEXT - 1] + "…"
 
 

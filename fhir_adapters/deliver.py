@@ -23,6 +23,8 @@ from fhir_adapters.elements import FHIR_JSON, JsonObject
 from fhir_adapters.read import current_identifiers, patient_identities
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+_OPEN = frozenset({"registered", "partial", "preliminary", "unknown"})
+"""Report states that nobody has confirmed yet (https://hl7.org/fhir/R4/valueset-diagnostic-report-status.html)."""
 _log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer(__name__)
 
@@ -81,9 +83,14 @@ class FhirDestination:
             bundle = _with_patient(json.loads(artifact.data), patient, system, identity.patient_id)
             secrets = (identity.patient_id, patient.removeprefix("Patient/"))
             sent = json.dumps(bundle, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-            answer = json_of(self._post("", sent, FHIR_JSON), self._server, secrets)
-            reference = self._receipt(bundle["entry"], answer, secrets)
-        _log.info("fhir.delivered", destination=self._name, analysis_id=analysis.id, reference=reference)
+            reference = self._stored(bundle["entry"], secrets)
+            repeated = bool(reference)
+            if not repeated:
+                answer = json_of(self._post("", sent, FHIR_JSON), self._server, secrets)
+                reference = self._receipt(bundle["entry"], answer, secrets)
+        _log.info(
+            "fhir.delivered", destination=self._name, analysis_id=analysis.id, reference=reference, repeated=repeated
+        )
         return DeliveryReceipt(reference)
 
     @property
@@ -91,15 +98,10 @@ class FhirDestination:
         return f"FHIR server {self._name!r}"
 
     def _find_patient(self, identity: PatientIdentity, system: str) -> str:
-        """``Patient/<id>`` of the one patient in use with this identifier; never by an identifier in a URL (logs)."""
+        """``Patient/<id>`` of the one patient in use with this identifier."""
         if not identity.known or not system:
             raise UnknownPatient("the image states no patient id, or no issuer and there is no default_issuer")
-        token = f"{_escape(system)}|{_escape(identity.patient_id)}"
-        form = httpx.QueryParams({"identifier": token, "_count": "10"})
-        sent = self._post("/Patient/_search", str(form).encode("ascii"), "application/x-www-form-urlencoded")
-        answer = json_of(sent, self._server, (identity.patient_id,))
-        if answer["resourceType"] != "Bundle":
-            raise DestinationUnavailable(f"{self._server} answered a search with {answer['resourceType']}")
+        answer = self._search("Patient", system, identity.patient_id)
         wanted = (system, identity.patient_id)
         found = {
             str(resource["id"]): resource
@@ -115,6 +117,40 @@ class FhirDestination:
         ((patient_id, patient),) = found.items()
         patient_identities(patient, self._issuers.issuer_of_system)  # one patient, but under one identifier only
         return f"Patient/{patient_id}"
+
+    def _stored(self, entries: Sequence[JsonObject], secrets: tuple[str, ...]) -> str:
+        """The report if the server already has exactly this one; empty if the bundle is to be sent.
+
+        Raises `Rejected` if a report that is no longer preliminary would be replaced: a clinician has spoken since.
+        """
+        report = next(e["resource"] for e in entries if e["resource"]["resourceType"] == "DiagnosticReport")
+        identifier = report["identifier"][0]
+        wanted = (identifier["system"], identifier["value"])
+        answer = self._search("DiagnosticReport", *wanted, secrets)
+        found = [
+            resource
+            for resource in _resources(answer)
+            if resource.get("resourceType") == "DiagnosticReport" and wanted in set(current_identifiers(resource))
+        ]
+        if len(found) > 1:
+            raise Rejected(f"{self._server} holds {len(found)} reports with the identifier of this one")
+        if not found:
+            return ""
+        if report["meta"]["tag"][0] in (found[0].get("meta") or {}).get("tag", ()):
+            return _location({}, found[0])
+        if found[0].get("status") not in _OPEN:
+            raise Rejected(f"{self._server} holds this report as {found[0].get('status')!r}: it is not replaced")
+        return ""
+
+    def _search(self, kind: str, system: str, value: str, secrets: tuple[str, ...] = ()) -> Mapping[str, Any]:
+        """Search by identifier in a POST, since addresses end up in logs (https://hl7.org/fhir/R4/http.html#search)."""
+        token = f"{_escape(system)}|{_escape(value)}"
+        form = str(httpx.QueryParams({"identifier": token, "_count": "10"})).encode("ascii")
+        response = self._post(f"/{kind}/_search", form, "application/x-www-form-urlencoded")
+        answer = json_of(response, self._server, (value, *secrets))
+        if answer["resourceType"] != "Bundle":
+            raise DestinationUnavailable(f"{self._server} answered a search with {answer['resourceType']}")
+        return answer
 
     def _post(self, path: str, content: bytes, media_type: str) -> httpx.Response:
         """POST below the base; a 307 or 308 is followed once, and only on the same host."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from dermoscopy import codes
 from dermoscopy.codes import Code
+from dermoscopy.domain import derive_id
 from dermoscopy.identifiers import DICOM_SYSTEM, SYSTEM, dicom_urn
 
 JsonObject = dict[str, Any]
@@ -57,6 +58,15 @@ def absent(reason: Code, text: str) -> JsonObject:
 def own_identifier(urn: str) -> JsonObject:
     """A derived ``urn:uuid:`` as business identifier."""
     return {"system": SYSTEM, "value": urn}
+
+
+def entry_url(urn: str) -> str:
+    """``fullUrl`` of the resource with this identifier, on purpose another URN.
+
+    A server puts its own id wherever a bundle says a ``fullUrl``; some do so in identifiers too, which would then no
+    longer be found when the bundle comes again.
+    """
+    return f"urn:uuid:{derive_id('fhir-entry', urn)}"
 
 
 def dicom_identifier(uid: str) -> JsonObject:

@@ -6,14 +6,15 @@ sending a later amendment, finds the resources of the first time.
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 from fhir.resources.R4B.bundle import Bundle
 
 from dermoscopy.domain import Artifact, ArtifactKind
-from dermoscopy.identifiers import report_identifier
+from dermoscopy.identifiers import SYSTEM, digest_uri, report_identifier
 from dermoscopy.ports import RenderInput
-from fhir_adapters.elements import FHIR_JSON, JsonObject, own_identifier
+from fhir_adapters.elements import FHIR_JSON, JsonObject, entry_url, own_identifier
 from fhir_adapters.render.device import device
 from fhir_adapters.render.diagnostic_report import diagnostic_report
 from fhir_adapters.render.document_reference import document_references
@@ -26,16 +27,17 @@ from fhir_adapters.render.provenance import provenance
 def bundle(what: RenderInput) -> Artifact:
     """The bundle of an analysis, with the artifacts rendered before it; the same input gives the same bytes.
 
-    The patient is a logical reference; `fhir_adapters.deliver` fills in the addressee's own.
+    The patient is a logical reference; `fhir_adapters.deliver` fills in the addressee's own. The report is tagged with
+    the digest of the whole, by which a repeat is known before it is sent.
     Raises `pydantic.ValidationError` if what was built is not FHIR: a fault of this room, never of the input.
     """
     draft = Draft(what)
     entries = [_updated(device(draft))]
     if draft.has_study:
         entries.append(_created_once(draft.urn("imaging-study"), imaging_study(draft)))
-    made = [*observations(draft), *document_references(draft), diagnostic_report(draft)]
-    entries += [_updated(resource) for resource in made]
-    entries.append(_tagged(provenance(draft, [resource["identifier"][0]["value"] for resource in made])))
+    report = diagnostic_report(draft)
+    made = [_updated(resource) for resource in (*observations(draft), *document_references(draft), report)]
+    entries += [*made, _tagged(provenance(draft, [entry["fullUrl"] for entry in made]))]
     content: JsonObject = {
         "resourceType": "Bundle",
         "identifier": own_identifier(draft.urn("bundle")),
@@ -43,6 +45,8 @@ def bundle(what: RenderInput) -> Artifact:
         "timestamp": draft.created,
         "entry": entries,
     }
+    digest = hashlib.sha256(canonical(content)).hexdigest()
+    report["meta"]["tag"] = [{"system": SYSTEM, "code": digest_uri(digest)}]
     Bundle.model_validate(content)
     return Artifact(
         kind=ArtifactKind.FHIR_BUNDLE,
@@ -63,7 +67,7 @@ def _updated(resource: JsonObject) -> JsonObject:
     kind, identifier = resource["resourceType"], resource["identifier"][0]
     condition = f"{kind}?identifier={identifier['system']}|{identifier['value']}"
     return {
-        "fullUrl": identifier["value"],
+        "fullUrl": entry_url(identifier["value"]),
         "resource": resource,
         "request": {"method": "PUT", "url": condition},
     }
@@ -73,7 +77,7 @@ def _created_once(urn: str, resource: JsonObject) -> JsonObject:
     """Conditional create (https://hl7.org/fhir/R4/http.html#ccreate): what the addressee already has stays as it is."""
     identifier = resource["identifier"][0]
     return {
-        "fullUrl": urn,
+        "fullUrl": entry_url(urn),
         "resource": resource,
         "request": {
             "method": "POST",
@@ -87,7 +91,7 @@ def _tagged(resource: JsonObject) -> JsonObject:
     """Conditional update of a resource that has no identifier, by its tag."""
     tag = resource["meta"]["tag"][0]
     return {
-        "fullUrl": tag["code"],
+        "fullUrl": entry_url(tag["code"]),
         "resource": resource,
         "request": {"method": "PUT", "url": f"{resource['resourceType']}?_tag={tag['system']}|{tag['code']}"},
     }

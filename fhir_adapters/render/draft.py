@@ -8,7 +8,7 @@ from dermoscopy import codes
 from dermoscopy.domain import Analysis, ArtifactKind, Finding, derive_uid
 from dermoscopy.identifiers import device_urn, resource_urn
 from dermoscopy.ports import RenderInput
-from fhir_adapters.elements import JsonObject, instant
+from fhir_adapters.elements import JsonObject, entry_url, instant
 
 NOTICE = (
     "Research use only; not a diagnosis. Software that analyses medical images is a medical device: "
@@ -47,11 +47,11 @@ class Draft:
         return instant(self.analysis.created_at)
 
     def urn(self, kind: str) -> str:
-        """Derived identifier of the resource that plays this part; also its ``fullUrl``."""
+        """Derived identifier of the resource that plays this part."""
         return resource_urn(self.analysis.id, kind)
 
     def reference(self, kind: str) -> JsonObject:
-        return {"reference": self.urn(kind)}
+        return {"reference": entry_url(self.urn(kind))}
 
     @property
     def device_urn(self) -> str:
@@ -60,7 +60,7 @@ class Draft:
     @property
     def device(self) -> JsonObject:
         model = self.finding.model
-        return {"reference": self.device_urn, "display": f"{model.name} {model.version}"}
+        return {"reference": entry_url(self.device_urn), "display": f"{model.name} {model.version}"}
 
     @property
     def subject(self) -> JsonObject:

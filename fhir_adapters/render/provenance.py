@@ -18,7 +18,7 @@ def provenance(draft: Draft, targets: Sequence[str]) -> JsonObject:
         "resourceType": "Provenance",
         "meta": {**ai_asserted(), "tag": [tag]},
         "text": narrative(_computation(draft)),
-        "target": [{"reference": urn} for urn in targets],
+        "target": [{"reference": url} for url in targets],
         "occurredDateTime": draft.created,
         "recorded": draft.created,
         "reason": [concept(codes.AI_ASSERTED)],
