@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, Select, select
 
@@ -247,7 +248,7 @@ class Chain:
             self._connection.rollback()
         return self._orphans
 
-    def _rows(self, query: Select[tuple[int, str, str, str]]) -> Iterator[Link]:
+    def _rows(self, query: Select[Any]) -> Iterator[Link]:
         query = query.where(TREE.c.position < self._size).execution_options(yield_per=2000)
         for row in self._connection.execute(query).mappings():
             yield Link(row["position"], row["leaf_id"], row["leaf_hash"], row["root_hash"])

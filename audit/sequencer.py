@@ -134,3 +134,9 @@ def latest(engine: Engine) -> Checkpoint | None:
         query = select(CHECKPOINT).order_by(CHECKPOINT.c.number.desc()).limit(1)
         row = connection.execute(query).mappings().first()
     return checkpoint_from(dict(row)) if row else None
+
+
+def waiting(engine: Engine) -> int:
+    """How many leaves have no place in the tree yet: a number that keeps growing means that no sequencer runs."""
+    with engine.connect() as connection:
+        return int(connection.execute(select(func.count()).select_from(PENDING)).scalar_one())

@@ -98,8 +98,8 @@ def verify(
     """Check all rows against each other, the signatures against ``keys``, and ``external`` checkpoints against both."""
     findings = _Findings()
     with engine.connect() as connection:
+        witnessed = _witnesses(external, keys, findings)  # first: what was kept outside is in the database by now
         size, heads = _extent(connection)
-        witnessed = _witnesses(external, keys, findings)
         checkpoints = _Checkpoints(connection, keys, witnessed, heads, findings)
         chain = _walk(connection, size, checkpoints, findings)
         checkpoints.finish(chain.tree.size)
