@@ -82,16 +82,22 @@ class StoreScp:
 
 @contextmanager
 def storescp(
-    folder: Path | None = None, *, aet: str = "STORESCP", pdu: int = 131072, options: Sequence[str] = ()
+    folder: Path | None = None,
+    *,
+    aet: str = "STORESCP",
+    port: int | None = None,
+    pdu: int = 131072,
+    options: Sequence[str] = (),
 ) -> Iterator[StoreScp]:
-    """dcmtk's receiver on a free port; accepts every SOP class and transfer syntax it knows, writes bit-preserving.
+    """dcmtk's receiver, on a free port unless one is given; takes every SOP class and known transfer syntax.
 
+    It writes bit for bit what it was sent.
     options: e.g. "--refuse", "--abort-after", "--sleep-during", "5" to misbehave.
     """
     with tempfile.TemporaryDirectory(prefix="test-storescp-") as temporary:
         received = folder or Path(temporary) / "received"
         received.mkdir(parents=True, exist_ok=True)
-        port = free_port()
+        port = port or free_port()
         service = Service(
             [
                 program("storescp", package=PACKAGE), "-aet", aet, "-od", str(received), "--promiscuous", "+xa",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from highdicom import AlgorithmIdentificationSequence, PixelMeasuresSequence, PlaneOrientationSequence
-from highdicom import PlanePositionSequence
+from highdicom import (
+    AlgorithmIdentificationSequence,
+    PixelMeasuresSequence,
+    PlaneOrientationSequence,
+    PlanePositionSequence,
+)
 from highdicom.seg import Segmentation, SegmentDescription
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sr.codedict import codes

@@ -1,9 +1,9 @@
 """A proxy that misbehaves on demand, in front of an HTTP server (FHIR, DICOMweb) or a TCP port (DICOM).
 
-    with http_fault_proxy("http://127.0.0.1:8080/fhir") as proxy:
-        proxy.script(Fault.DROP_AFTER, status(503, retry_after=2))   # first request, second request; then honest
-        client.post(proxy.url, ...)
-        assert proxy.forwarded == 1
+with http_fault_proxy("http://127.0.0.1:8080/fhir") as proxy:
+    proxy.script(Fault.DROP_AFTER, status(503, retry_after=2))   # first request, second request; then honest
+    client.post(proxy.url, ...)
+    assert proxy.forwarded == 1
 """
 
 from __future__ import annotations

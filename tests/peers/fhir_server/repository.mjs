@@ -1,6 +1,6 @@
 // A FHIR repository that is atomic and outlives a crash: one line of a journal file is one committed unit of work.
 import '../node20.mjs';
-import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { existsSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 import {
   OperationOutcomeError,
   badRequest,
@@ -31,10 +31,12 @@ export class JournalRepository extends MemoryRepository {
   #file;
   #undo = []; // how to take back each write of the open unit, newest last
   #lines = []; // what the open unit will append to the journal
+  #resourceTypes;
   #checkReferences;
 
-  constructor(path, { checkReferences }) {
+  constructor(path, { resourceTypes, checkReferences }) {
     super();
+    this.#resourceTypes = resourceTypes;
     this.#checkReferences = checkReferences;
     const kept = existsSync(path) ? this.#replay(readFileSync(path, 'utf8')) : 0;
     this.#file = openSync(path, 'a');
@@ -140,6 +142,9 @@ export class JournalRepository extends MemoryRepository {
 
   // The in-memory parent calls this for every create and update.
   createResourceSync(resource, _options, update = false) {
+    if (!this.#resourceTypes.has(resource.resourceType)) {
+      throw new OperationOutcomeError(badRequest(`No resource type ${resource.resourceType} in R4`));
+    }
     const copy = JSON.parse(JSON.stringify(resource));
     const id = copy.id ?? this.generateId();
     const earlier = this.history.get(copy.resourceType)?.get(id)?.length ?? 0;
@@ -205,8 +210,9 @@ export class JournalRepository extends MemoryRepository {
     return structuredClone(found);
   }
 
-  close() {
-    closeSync(this.#file);
+  forgetEverything() {
+    ftruncateSync(this.#file, 0);
+    this.clear();
   }
 }
 
