@@ -163,9 +163,7 @@ class FhirDestination:
                     response = self._client.post(target, content=content, headers=headers)
         except httpx.TimeoutException as error:
             raise DestinationUnavailable(f"{self._server} did not answer in time") from error
-        except httpx.InvalidURL as error:
-            raise Rejected(f"{self._server} redirects to something that is no address") from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise DestinationUnavailable(f"{self._server} cannot be reached ({type(error).__name__})") from error
         return response
 
