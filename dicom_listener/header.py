@@ -183,11 +183,11 @@ def _check_fragments(body: bytes, position: int) -> None:
     items, size = 0, 0
     while True:
         tag = body[position : position + 4]
-        if tag == _SEQUENCE_END:
-            break
-        if tag != _ITEM or position + 8 > len(body):
+        if tag not in (_ITEM, _SEQUENCE_END) or position + 8 > len(body):
             raise UnreadableObject("Compressed pixel data is truncated or damaged; send it again.")
         (length,) = struct.unpack_from("<I", body, position + 4)
+        if tag == _SEQUENCE_END:
+            break
         position += 8 + length
         items += 1
         size += length if items > 1 else 0  # the first item is the offset table

@@ -73,8 +73,8 @@ def render_seg(what: RenderInput) -> Artifact:
         ),
         PositionReferenceIndicator=None,
         SegmentSequence=items(_segment(what, source, scale)),
-        SharedFunctionalGroupsSequence=items(_shared_groups(what, source)),
-        PerFrameFunctionalGroupsSequence=items(_frame_groups()),
+        SharedFunctionalGroupsSequence=items(_shared_groups(what)),
+        PerFrameFunctionalGroupsSequence=items(_frame_groups(source)),
         ReferencedSeriesSequence=items(_referenced_series(source)),
         **_dimensions(what),
         **lossy_history(source, what.source.header.transfer_syntax_uid),
@@ -127,37 +127,29 @@ def _segment(what: RenderInput, source: Dataset, scale: str) -> Attributes:
     return segment
 
 
-def _shared_groups(what: RenderInput, source: Dataset) -> Attributes:
+def _shared_groups(what: RenderInput) -> Attributes:
     spacing = what.image.spacing_mm or (1.0, 1.0)
+    measures = put(Attributes(), PixelSpacing=[decimal(v) for v in spacing], SliceThickness="1")
+    orientation = put(Attributes(), ImageOrientationPatient=["1", "0", "0", "0", "1", "0"])
+    return put(Attributes(), PixelMeasuresSequence=items(measures), PlaneOrientationSequence=items(orientation))
+
+
+def _frame_groups(source: Dataset) -> Attributes:
+    """Segment, place and source of the frame; readers look for the source here, not among the shared groups."""
     origin = reference(str(source.SOPClassUID), str(source.SOPInstanceUID))
-    put(
-        origin,
-        PurposeOfReferenceCodeSequence=items(
-            coded("121322", "DCM", "Source image for image processing operation"),
-        ),
-        SpatialLocationsPreserved="YES",
-    )
+    purpose = coded("121322", "DCM", "Source image for image processing operation")
+    put(origin, PurposeOfReferenceCodeSequence=items(purpose), SpatialLocationsPreserved="YES")
     derivation = put(
         Attributes(),
         DerivationCodeSequence=items(coded("113076", "DCM", "Segmentation")),
         SourceImageSequence=items(origin),
     )
-    measures = put(Attributes(), PixelSpacing=[decimal(v) for v in spacing], SliceThickness="1")
-    orientation = put(Attributes(), ImageOrientationPatient=["1", "0", "0", "0", "1", "0"])
-    return put(
-        Attributes(),
-        PixelMeasuresSequence=items(measures),
-        PlaneOrientationSequence=items(orientation),
-        DerivationImageSequence=items(derivation),
-        SegmentIdentificationSequence=items(put(Attributes(), ReferencedSegmentNumber=SEGMENT_NUMBER)),
-    )
-
-
-def _frame_groups() -> Attributes:
     return put(
         Attributes(),
         FrameContentSequence=items(put(Attributes(), DimensionIndexValues=[1, 1])),
         PlanePositionSequence=items(put(Attributes(), ImagePositionPatient=["0", "0", "0"])),
+        DerivationImageSequence=items(derivation),
+        SegmentIdentificationSequence=items(put(Attributes(), ReferencedSegmentNumber=SEGMENT_NUMBER)),
     )
 
 

@@ -43,8 +43,13 @@ def render_source(what: RenderInput) -> Artifact:
 
     The picture's own metadata (position, camera owner) is not carried over; UIDs are derived from the instance.
     """
-    wrapped = _wrapped(what.source, what.image)
-    put(wrapped, PixelData=what.image.pixels.tobytes() + b"\0" * (what.image.pixels.size % 2))
+    return picture_instance(what.source, what.image)
+
+
+def picture_instance(source: SourceObject, image: DermoscopicImage) -> Artifact:
+    """`render_source` for a picture that has no analysis (yet)."""
+    wrapped = _wrapped(source, image)
+    put(wrapped, PixelData=image.pixels.tobytes() + b"\0" * (image.pixels.size % 2))
     return artifact(ArtifactKind.SOURCE, wrapped)
 
 
