@@ -1,0 +1,184 @@
+"""What the REST API answers with. Every field says its unit; what has no value is null, never a made-up value."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cds_service.api.refusals import ProblemDetails
+from dermoscopy.domain import ArtifactKind, DeliveryState, LesionClass, TriageTier
+
+State = Literal["queued", "analysed", "rendered", "complete", "failed"]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Diagnosis(_Answer):
+    """Calibrated probabilities of the seven HAM10000 classes. A second opinion of a machine, not a diagnosis."""
+
+    primary: LesionClass | None = Field(description="Most probable class; null when the algorithm abstains")
+    confidence: float = Field(ge=0, le=1)
+    melanoma_risk: float = Field(ge=0, le=1)
+    malignancy_risk: float = Field(
+        ge=0, le=1, description="Melanoma, basal cell carcinoma and actinic keratosis together"
+    )
+    all_classes: dict[LesionClass, float]
+
+
+class RegionStatistics(_Answer):
+    """Measured on the largest lesion region. Millimetres are null unless the image states its scale."""
+
+    area_px: float
+    area_percent: float = Field(description="Share of the image, in percent")
+    area_mm2: float | None = None
+    perimeter_px: float
+    perimeter_mm: float | None = None
+    equivalent_diameter_px: float
+    equivalent_diameter_mm: float | None = None
+    circularity: float
+    solidity: float
+    eccentricity: float
+    asymmetry: float = Field(description="0 (symmetric) to 1")
+    border_irregularity: float = Field(description="Perimeter squared over 4 pi area; 1 is a circle")
+    colour_count: int = Field(description="Of the six dermoscopic reference colours")
+    colour_variety: float
+    colour_fractions: dict[str, float]
+    centroid: tuple[float, float] = Field(description="Row, column")
+    bounding_box: tuple[int, int, int, int] = Field(description="Top, left, bottom, right; the last two exclusive")
+
+
+class Segmentation(_Answer):
+    """Where the lesion is."""
+
+    mask: str | None = Field(
+        default=None, description="PNG, base64: 255 inside, 0 outside. Left out where links name it"
+    )
+    region_statistics: RegionStatistics | None = Field(description="Null when no lesion was found")
+
+
+class TriageAnswer(_Answer):
+    """How soon a clinician should look, and why."""
+
+    tier: TriageTier
+    reason: str
+
+
+class QualityAnswer(_Answer):
+    """Whether the image is fit for analysis."""
+
+    usable: bool
+    reasons: list[str]
+    scores: dict[str, float]
+
+
+class Delivery(_Answer):
+    """One output on its way to one destination."""
+
+    destination: str
+    kind: ArtifactKind
+    state: DeliveryState
+    attempts: int
+    last_error: str = ""
+    next_attempt_at: datetime | None = None
+    delivered_at: datetime | None = None
+
+
+class AnalysisAnswer(_Answer):
+    """One analysis. Results are there from state ``rendered`` on, with ``failed`` comes a ``problem``."""
+
+    report_id: str
+    state: State
+    created_at: datetime
+    completed_at: datetime | None = None
+    diagnosis: Diagnosis | None = None
+    segmentation: Segmentation | None = None
+    attention_map: str | None = Field(default=None, description="PNG, base64: class evidence, 0 to 255")
+    overlay: str | None = Field(default=None, description="PNG, base64: the image with contour and legend")
+    recommendation: str | None = None
+    triage: TriageAnswer | None = None
+    abstention: str | None = Field(default=None, description="Why the algorithm does not answer, where it does not")
+    quality: QualityAnswer | None = None
+    explanation: list[str] | None = None
+    model_version: str = Field(description="name==version of the weights", examples=["lesionnet==1.0.0"])
+    latency_ms: float | None = Field(default=None, description="Decoding, inference and measurement, milliseconds")
+    problem: ProblemDetails | None = Field(default=None, description="Why it failed, where it failed")
+    deliveries: list[Delivery] = Field(default_factory=list)
+    links: dict[str, str] = Field(description="Where the outputs are")
+    notice: str = Field(description="What this is, and what it is not")
+
+
+class Accepted(_Answer):
+    """The image is safe here, but there is no result yet."""
+
+    report_id: str | None = Field(default=None, description="Ask for it at the Location; null while held")
+    state: Literal["queued", "analysed", "held"]
+    hold_id: str | None = Field(default=None, description="What waits for a person, when held")
+    reason: str | None = Field(default=None, description="Why it is held")
+    links: dict[str, str] = Field(default_factory=dict)
+
+
+class AnalysisItem(_Answer):
+    """One line of a list; no patient data."""
+
+    report_id: str
+    state: State
+    created_at: datetime
+    tier: TriageTier | None = None
+    primary: LesionClass | None = None
+    confidence: float | None = None
+    melanoma_risk: float | None = None
+    model_version: str
+    links: dict[str, str]
+
+
+class AnalysisPage(_Answer):
+    """Newest first. ``next`` leads to the older ones."""
+
+    analyses: list[AnalysisItem]
+    next: str | None = Field(default=None, description="Address of the next page; absent on the last")
+
+
+class Hold(_Answer):
+    """Something that waits for a person."""
+
+    hold_id: str
+    kind: str
+    subject_id: str
+    reason: str
+    created_at: datetime
+    resolved_at: datetime | None = None
+    resolved_by: str = ""
+    resolution: str = ""
+
+
+class HoldList(_Answer):
+    """Oldest first: what waits longest stands first."""
+
+    holds: list[Hold]
+
+
+class HoldDecision(_Answer):
+    """What became of a hold."""
+
+    hold: Hold
+    report_id: str | None = Field(default=None, description="The analysis that was started, if one was")
+
+
+class Model(_Answer):
+    """Weights that answer, or answered."""
+
+    name: str
+    version: str
+    digest: str = Field(description="SHA-256 of the weights file")
+    role: Literal["champion", "past"]
+    analyses: int = Field(ge=0, description="How many analyses stand in the database")
+
+
+class ModelList(_Answer):
+    """The champion first."""
+
+    models: list[Model]

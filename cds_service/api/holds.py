@@ -1,0 +1,134 @@
+"""What waits for a person: images without a patient, UIDs used twice, refused deliveries, ambiguous patients."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from sqlmodel import col, select
+
+from cds_service.api.answers import Hold, HoldDecision, HoldList
+from cds_service.api.refusals import AlreadyDecided, NotFound, problems
+from cds_service.api.stored import node_of
+from cds_service.api.uploads import PLAIN, PatientReference
+from cds_service.authorization import Administrator, Caller, Reader
+from cds_service.node import Node
+from dermoscopy.domain import PatientIdentity
+from dermoscopy.intake import NO_PATIENT, PATIENT_CONFLICT, UID_CONFLICT
+from dermoscopy.ports import AuditEntry
+from dermoscopy.tables import HoldRow, InstanceRow, utc_now
+
+router = APIRouter(prefix="/api/v1/holds", tags=["holds"])
+
+IMAGE_HOLDS = frozenset({NO_PATIENT, UID_CONFLICT, PATIENT_CONFLICT})
+"""Kinds whose subject is an image that can still be analysed."""
+
+
+class Decision(BaseModel):
+    """What a person decides."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    decision: Literal["analyse", "dismiss"] = Field(
+        description="`analyse` the held image for `patient` (default: the one it names), or `dismiss` the hold"
+    )
+    patient: PatientReference | None = None
+    comment: Annotated[str, Field(max_length=500, pattern=PLAIN)] = Field(
+        default="", description="Why; kept in the audit log. No patient data here"
+    )
+
+    @model_validator(mode="after")
+    def _dismissal_needs_no_patient(self) -> Self:
+        if self.decision == "dismiss" and self.patient is not None:
+            raise ValueError("a dismissal takes no patient")
+        return self
+
+
+@router.get("", summary="List holds", responses=problems(401, 403, 421, 422, 503))
+def list_holds(
+    request: Request,
+    caller: Reader,
+    resolved: Annotated[bool, Query(description="Decided ones instead of those that wait")] = False,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> HoldList:
+    """What waits longest stands first; of the decided ones the latest."""
+    decided = col(HoldRow.resolved_at)
+    query = select(HoldRow).where(decided.is_not(None) if resolved else decided.is_(None))
+    order = decided.desc() if resolved else col(HoldRow.created_at).asc()
+    with node_of(request).begin() as session:
+        rows = session.execute(query.order_by(order).limit(limit)).scalars().all()
+    return HoldList(holds=[_shown(row) for row in rows])
+
+
+@router.post(
+    "/{hold_id}/resolve", summary="Decide about a hold", responses=problems(400, 401, 403, 404, 409, 413, 421, 422, 503)
+)
+def resolve_hold(
+    request: Request, caller: Administrator, hold_id: Annotated[UUID, Path()], decision: Decision
+) -> HoldDecision:
+    """An image is analysed for the patient named, or left unanalysed; any other hold is closed. Decided once."""
+    node = node_of(request)
+    key = str(hold_id)
+    with node.begin() as session:
+        hold = session.get(HoldRow, key)
+        if hold is None:
+            raise NotFound("There is no hold with this id.")
+        if hold.resolved_at is not None:
+            raise AlreadyDecided(f"This hold was decided already: {hold.resolution}")
+        kind = hold.kind
+        instance = session.get(InstanceRow, hold.subject_id) if kind in IMAGE_HOLDS else None
+        named = PatientIdentity(instance.issuer, instance.patient_id) if instance else PatientIdentity("", "")
+    text = ": ".join(part for part in (decision.decision, decision.comment.strip()) if part)
+    report_id = None
+    if kind in IMAGE_HOLDS:
+        patient = _patient(node, decision, named)
+        receipt = node.intake.resolve_hold(key, by=caller.name, patient=patient, resolution=text)
+        report_id = receipt.analysis_id if receipt else None
+    elif decision.decision == "analyse":
+        raise AlreadyDecided(f"Nothing is left to analyse behind a hold of kind {kind}: dismiss it when it is settled.")
+    else:
+        _close(node, caller, key, text)
+    with node.begin() as session:
+        return HoldDecision(hold=_shown(session.get_one(HoldRow, key)), report_id=report_id or None)
+
+
+def _patient(node: Node, decision: Decision, named: PatientIdentity) -> PatientIdentity | None:
+    if decision.decision == "dismiss":
+        return None
+    if decision.patient is not None:
+        return node.issuers.canonical(decision.patient.identity())
+    if not named.known:
+        raise AlreadyDecided("The image names no patient: say in ``patient`` whose it is.")
+    return named
+
+
+def _close(node: Node, caller: Caller, hold_id: str, resolution: str) -> None:
+    with node.begin() as session:
+        hold = session.get_one(HoldRow, hold_id)
+        if hold.resolved_at is not None:
+            raise AlreadyDecided(f"This hold was decided already: {hold.resolution}")
+        hold.resolved_at, hold.resolved_by, hold.resolution = utc_now(), caller.name, resolution
+        node.audit.append(
+            session,
+            AuditEntry(
+                action="hold.resolved",
+                actor=caller.name,
+                subject_type="hold",
+                subject_id=hold_id,
+                details={"hold": hold.kind, "resolution": resolution, "subject": hold.subject_id},
+            ),
+        )
+
+
+def _shown(row: HoldRow) -> Hold:
+    return Hold(
+        hold_id=row.id,
+        kind=row.kind,
+        subject_id=row.subject_id,
+        reason=row.reason,
+        created_at=row.created_at,
+        resolved_at=row.resolved_at,
+        resolved_by=row.resolved_by,
+        resolution=row.resolution,
+    )

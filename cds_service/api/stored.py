@@ -1,0 +1,192 @@
+"""Stored rows → answers. Reads only what an answer shows; large blobs stay where they are unless asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import sqlalchemy as sa
+from fastapi import Request
+from sqlalchemy.orm import Session
+from sqlmodel import col, select
+
+from cds_service.api.answers import (
+    AnalysisAnswer,
+    AnalysisItem,
+    Delivery,
+    Diagnosis,
+    QualityAnswer,
+    RegionStatistics,
+    Segmentation,
+    State,
+    TriageAnswer,
+)
+from cds_service.api.refusals import NotFound, ProblemDetails
+from cds_service.node import Node
+from dermoscopy.analyses import artifact_rows, as_base64
+from dermoscopy.domain import ArtifactKind, DeliveryState, LesionClass, TriageTier
+from dermoscopy.errors import IntegrityViolation
+from dermoscopy.overlay import NOTICE
+from dermoscopy.ports import BlobStore
+from dermoscopy.tables import AnalysisRow, ArtifactRow, DeliveryRow
+
+READY = ("rendered", "complete")
+"""States in which results may be shown: the finding and every output are stored."""
+
+LINKED = {
+    ArtifactKind.MASK: "mask",
+    ArtifactKind.OVERLAY: "overlay",
+    ArtifactKind.HEATMAP: "heatmap",
+    ArtifactKind.SEG: "seg",
+    ArtifactKind.SR: "sr",
+    ArtifactKind.SECONDARY_CAPTURE: "secondary-capture",
+    ArtifactKind.FHIR_BUNDLE: "report",
+}
+"""Output → last part of its address."""
+
+DISCLAIMER = f"{NOTICE}. Research use only: not cleared as a medical device by any authority."
+
+
+def node_of(request: Request) -> Node:
+    """The open resources of this process."""
+    return cast(Node, request.app.state.node)
+
+
+def address(analysis_id: str) -> str:
+    """Path of an analysis."""
+    return f"/api/v1/analyses/{analysis_id}"
+
+
+def find_analysis(session: Session, analysis_id: str) -> AnalysisRow:
+    """Raises `NotFound`."""
+    row = session.get(AnalysisRow, analysis_id)
+    if row is None:
+        raise NotFound("There is no analysis with this id.")
+    return row
+
+
+def read_blob(blobs: BlobStore, row: ArtifactRow) -> bytes:
+    """Bytes of an output. Raises `IntegrityViolation` when the store has lost them."""
+    try:
+        return blobs.get(row.digest)
+    except KeyError as error:
+        raise IntegrityViolation(f"the bytes of artifact {row.id} are gone from the object store") from error
+
+
+def failure_of(row: AnalysisRow) -> ProblemDetails | None:
+    """Why an analysis failed, as a problem; ``None`` if it did not."""
+    if row.state != "failed":
+        return None
+    return ProblemDetails(
+        type="/docs#analysis-failed",
+        title="Analysis failed",
+        status=422,
+        detail=row.error.partition(": ")[2] or row.error,
+        report_id=row.id,
+    )
+
+
+def answer(session: Session, node: Node, row: AnalysisRow, *, pictures: bool) -> AnalysisAnswer:
+    """Everything about one analysis; with ``pictures`` mask, heat-map and overlay come as base64."""
+    ready = row.state in READY
+    outputs = artifact_rows(session, row.id) if ready else {}
+    deliveries = session.execute(
+        select(DeliveryRow)
+        .where(DeliveryRow.analysis_id == row.id)
+        .order_by(col(DeliveryRow.destination), col(DeliveryRow.kind))
+    ).scalars()
+    shown = _pictures(node.blobs, outputs) if pictures else {}
+    result = _result(json.loads(row.document)["finding"], shown) if ready else {}
+    return AnalysisAnswer(
+        report_id=row.id,
+        state=cast(State, row.state),
+        created_at=row.created_at,
+        completed_at=row.completed_at,
+        model_version=f"{row.model_name}=={row.model_version}",
+        latency_ms=row.milliseconds if ready else None,
+        problem=failure_of(row),
+        deliveries=[_delivery(one) for one in deliveries],
+        links=links(row.id, outputs),
+        notice=DISCLAIMER,
+        attention_map=shown.get(ArtifactKind.HEATMAP),
+        overlay=shown.get(ArtifactKind.OVERLAY),
+        **result,
+    )
+
+
+def links(analysis_id: str, outputs: Iterable[ArtifactKind] = ()) -> dict[str, str]:
+    """Addresses of an analysis, its page, and the outputs that exist."""
+    own = address(analysis_id)
+    found = {"self": own, "page": f"/analyses/{analysis_id}"}
+    present = set(outputs)
+    return found | {name: f"{own}/{name}" for kind, name in LINKED.items() if kind in present}
+
+
+def item(row: Any) -> AnalysisItem:
+    """One line of a list, from a row of `select_items`."""
+    return AnalysisItem(
+        report_id=row.id,
+        state=row.state,
+        created_at=row.created_at,
+        tier=TriageTier(row.tier) if row.tier else None,
+        primary=LesionClass(row.primary_class) if row.primary_class else None,
+        confidence=row.confidence,
+        melanoma_risk=row.melanoma_risk,
+        model_version=f"{row.model_name}=={row.model_version}",
+        links=links(row.id),
+    )
+
+
+def select_items() -> sa.Select[Any, Any, Any, Any, Any, Any, Any, Any, Any]:
+    """Query for `item`: the columns a list shows, and not the documents."""
+    return sa.select(
+        col(AnalysisRow.id),
+        col(AnalysisRow.state),
+        col(AnalysisRow.created_at),
+        col(AnalysisRow.tier),
+        col(AnalysisRow.primary_class),
+        col(AnalysisRow.confidence),
+        col(AnalysisRow.melanoma_risk),
+        col(AnalysisRow.model_name),
+        col(AnalysisRow.model_version),
+    )
+
+
+def _pictures(blobs: BlobStore, outputs: Mapping[ArtifactKind, ArtifactRow]) -> dict[ArtifactKind, str]:
+    kinds = (ArtifactKind.MASK, ArtifactKind.HEATMAP, ArtifactKind.OVERLAY)
+    return {kind: as_base64(read_blob(blobs, outputs[kind])) for kind in kinds if kind in outputs}
+
+
+def _result(finding: dict[str, Any], shown: Mapping[ArtifactKind, str]) -> dict[str, Any]:
+    measured = finding["measurements"]
+    return {
+        "diagnosis": Diagnosis(
+            primary=finding["primary"],
+            confidence=finding["confidence"],
+            melanoma_risk=finding["melanoma_risk"],
+            malignancy_risk=finding["malignancy_risk"],
+            all_classes={LesionClass(c["label"]): c["probability"] for c in finding["classes"]},
+        ),
+        "segmentation": Segmentation(
+            mask=shown.get(ArtifactKind.MASK),
+            region_statistics=RegionStatistics.model_validate(measured) if measured else None,
+        ),
+        "recommendation": finding["triage"]["recommendation"],
+        "triage": TriageAnswer(tier=finding["triage"]["tier"], reason=finding["triage"]["reason"]),
+        "abstention": finding["abstention"],
+        "quality": QualityAnswer.model_validate(finding["quality"]),
+        "explanation": finding["explanation"],
+    }
+
+
+def _delivery(row: DeliveryRow) -> Delivery:
+    return Delivery(
+        destination=row.destination,
+        kind=ArtifactKind(row.kind),
+        state=DeliveryState(row.state),
+        attempts=row.attempts,
+        last_error=row.last_error,
+        next_attempt_at=row.next_attempt_at,
+        delivered_at=row.delivered_at,
+    )

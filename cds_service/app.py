@@ -1,0 +1,126 @@
+"""The HTTP edge as one ASGI application: REST API, CDS Hooks, pages, health. Joins the routers; knows no business.
+
+From the outside in: `Observation` (request id, trace, log, last resort) → CORS → error handlers → routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
+from starlette.middleware.cors import CORSMiddleware
+
+from cds_service.api import analyses, catalogue, holds
+from cds_service.api.analyze import add_analyze
+from cds_service.api.health import add_health
+from cds_service.api.observation import Observation
+from cds_service.api.uploads import ReadObject
+from cds_service.authorization import Gate, OpenService
+from cds_service.error_handlers import install_error_handlers
+from cds_service.hooks import discovery
+from cds_service.node import Node
+from cds_service.reading import read_object
+from cds_service.web import pages
+from dermoscopy.overlay import NOTICE
+from dicom_listener import header as _header  # noqa: F401 - slow to load: now, and not in the first request
+from monitoring.health import Readiness
+
+MAX_BODY_BYTES = 1024 * 1024
+"""Largest body of every endpoint but the one that takes images."""
+VERSION = "0.1.0"
+_NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+"""FastAPI's own records query strings and the text of exceptions; `Observation` does without them."""
+_DESCRIPTION = f"""Clinical decision support for dermoscopy. {NOTICE}; for research, not cleared as a medical device.
+
+Images come in by `POST /api/v1/analyze` (or DICOM), results stand at `/api/v1/analyses/{{report_id}}` and as CDS Hooks
+cards. Everything but success is a problem document (RFC 9457); `/cds-services` answers with an OperationOutcome. No
+address carries patient data."""
+_TAGS = [
+    {"name": "analyses", "description": "Images in, results out"},
+    {"name": "holds", "description": "What waits for a person"},
+    {"name": "models", "description": "Which weights answer"},
+    {"name": "CDS Hooks", "description": "Cards in the EHR (https://cds-hooks.hl7.org/2.0/)"},
+    {"name": "health", "description": "Probes and metrics"},
+]
+
+
+def create_app(
+    node: Node,
+    readiness: Callable[[], Readiness] | None,
+    render_metrics: Callable[[], tuple[bytes, str]] | None = None,
+    read: ReadObject = read_object,
+) -> FastAPI:
+    """The application for one process.
+
+    ``readiness`` is asked at every ``/health/ready`` (none: always ready); without ``render_metrics`` there is no
+    ``/metrics``; ``read`` tells what image some bytes are.
+    """
+    app = _Application(
+        title="Dermoscopy decision support",
+        version=VERSION,
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        max_body_size=MAX_BODY_BYTES,
+        telemetry=_NO_TELEMETRY,
+    )
+    settings = node.settings
+    app.state.node = node
+    app.state.gate = Gate(settings.api_tokens)
+    install_error_handlers(app)
+    add_analyze(app, read, settings.max_upload_bytes)
+    app.include_router(analyses.router)
+    app.include_router(holds.router)
+    app.include_router(catalogue.router)
+    app.include_router(discovery.router)
+    add_health(app, readiness, render_metrics)
+    pages.add_pages(app)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-Id", "traceparent", "tracestate"],
+            expose_headers=["X-Request-Id", "Location", "Retry-After", "ETag"],
+        )
+    app.add_middleware(Observation, open_service=OpenService(settings) if app.state.gate.open else None)
+    return app
+
+
+class _Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, with the schemas of bodies that are read as a stream."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            schemas = document["components"]["schemas"]
+            for name, schema in getattr(self.state, "extra_schemas", {}).items():
+                parts = schema.pop("$defs", {})
+                schemas |= {name: schema, **{k: v for k, v in parts.items() if k not in schemas}}
+            _only_problems(document)
+        return self.openapi_schema or {}
+
+
+def _only_problems(document: dict[str, Any]) -> None:
+    """Errors are problems or OperationOutcomes here: FastAPI's own 422 and its plain JSON variants go."""
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for status, response in list(operation["responses"].items()):
+                content = response.get("content", {})
+                if any("problem" in kind or "fhir" in kind for kind in content) and int(status) >= 400:
+                    content.pop("application/json", None)
+                elif status == "422":
+                    del operation["responses"][status]
+            if path.startswith("/cds-services"):
+                operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)

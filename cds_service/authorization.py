@@ -1,0 +1,138 @@
+"""Who may do what: bearer tokens with roles (RFC 6750), and on an open loopback service who may ask at all.
+
+Without tokens (`Settings` allows that on loopback only) everything is open to this machine. A web page of another site
+must then not reach it through the browser: the Host header has to be our own (DNS rebinding) and an Origin too (CSRF).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import structlog
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from cds_service.api.refusals import CrossSiteRequest, Misdirected, NotAllowed, NotAuthenticated
+from dermoscopy.settings import ApiToken, Role, Settings, is_loopback
+
+_RANK = {Role.READ: 0, Role.SUBMIT: 1, Role.ADMIN: 2}
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_scheme = HTTPBearer(
+    auto_error=False,
+    scheme_name="token",
+    description="An API token of the settings; each has a role (read, submit, admin)",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as the audit log names it."""
+
+    name: str
+    role: Role
+
+
+LOCAL = Caller("local", Role.ADMIN)
+"""Whoever is on this machine, when no tokens are configured."""
+
+
+class Gate:
+    """Knows the tokens; made once by `cds_service.app.create_app`."""
+
+    def __init__(self, tokens: Sequence[ApiToken]) -> None:
+        self._known = [(sha256(t.token.get_secret_value().encode()).digest(), Caller(t.name, t.role)) for t in tokens]
+
+    @property
+    def open(self) -> bool:
+        """Whether no tokens are configured."""
+        return not self._known
+
+    def identify(self, token: str) -> Caller | None:
+        """The bearer of ``token``; every known token is compared, in constant time."""
+        digest = sha256(token.encode("utf-8", "surrogateescape")).digest()
+        found = None
+        for known, caller in self._known:
+            if hmac.compare_digest(known, digest):
+                found = caller
+        return found
+
+
+def _basic_password(header: str) -> str | None:
+    """Password of Basic credentials (RFC 7617), so that a browser can open a page with a token as password."""
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(encoded, validate=True).decode().partition(":")[2] or None
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+
+
+def require(role: Role) -> Callable[..., Coroutine[Any, Any, Caller]]:
+    """Dependency that lets callers with ``role`` or more pass. Raises `NotAuthenticated` or `NotAllowed`."""
+
+    async def check(
+        request: Request, bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_scheme)]
+    ) -> Caller:
+        gate: Gate = request.app.state.gate
+        if gate.open:
+            return LOCAL
+        page = request.method in _SAFE and not request.url.path.startswith(("/api/", "/cds-services"))
+        token = bearer.credentials if bearer else None
+        if token is None and request.method in _SAFE:
+            token = _basic_password(request.headers.get("authorization", ""))
+        caller = gate.identify(token) if token else None
+        if caller is None:
+            challenge = 'Basic realm="dermoscopy", charset="UTF-8"' if page else 'Bearer realm="dermoscopy"'
+            raise NotAuthenticated(
+                "Send a known token in the Authorization header (Bearer).", headers={"WWW-Authenticate": challenge}
+            )
+        structlog.contextvars.bind_contextvars(caller=caller.name)
+        if _RANK[caller.role] < _RANK[role]:
+            raise NotAllowed(
+                f"This needs the role {role.value}; the token has the role {caller.role.value}.",
+                headers={
+                    "WWW-Authenticate": f'Bearer realm="dermoscopy", error="insufficient_scope", scope="{role.value}"'
+                },
+            )
+        return caller
+
+    return check
+
+
+Reader = Annotated[Caller, Depends(require(Role.READ))]
+Submitter = Annotated[Caller, Depends(require(Role.SUBMIT))]
+Administrator = Annotated[Caller, Depends(require(Role.ADMIN))]
+
+
+class OpenService:
+    """Which Host and Origin headers an open loopback service answers."""
+
+    def __init__(self, settings: Settings) -> None:
+        public = urlsplit(settings.resolved_public_url)
+        self._public_host = (public.hostname or "").lower()
+        self._public_origin = f"{public.scheme}://{public.netloc}".lower()
+        self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.cors_origins)
+
+    def check(self, method: str, scheme: str, host: str, origin: str, fetch_site: str) -> None:
+        """Raises `Misdirected` for a foreign Host, `CrossSiteRequest` for a change asked by a foreign page."""
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").lower()
+        except ValueError:
+            name = ""
+        if not (is_loopback(name) or (name and name == self._public_host)):
+            raise Misdirected("This service answers to its own name only; set CDS_PUBLIC_URL to the name you use.")
+        if method in _SAFE:
+            return
+        own = {f"{scheme}://{host}".lower(), self._public_origin} | self._origins
+        if (origin and origin.lower() not in own) or (not origin and fetch_site == "cross-site"):
+            raise CrossSiteRequest(
+                "A page of another site may not change anything here; CDS_CORS_ORIGINS names exceptions."
+            )

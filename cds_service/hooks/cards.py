@@ -1,0 +1,170 @@
+"""Stored analyses → cards. Says what the algorithm found, how sure it is, what it cannot know, and what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from cds_service.hooks.messages import SUMMARY_LIMIT, Card, Coding, Link, Source
+from dermoscopy import codes
+from dermoscopy.analyses import AnalysisSummary
+from dermoscopy.domain import LesionClass, TriageTier, derive_id
+from dermoscopy.overlay import CLASS_TITLES, NOTICE
+
+Indicator = Literal["info", "warning", "critical"]
+DISCLAIMER = (
+    f"{NOTICE}. Image analysis of this kind is a medical device; this one is for research and not cleared by any "
+    "authority. Decide by your own examination."
+)
+INDICATORS: Mapping[TriageTier, Indicator] = {
+    TriageTier.URGENT: "critical",
+    TriageTier.EXPEDITED: "warning",
+    TriageTier.UNDETERMINED: "warning",
+    TriageTier.ROUTINE: "info",
+    TriageTier.MONITOR: "info",
+}
+_TOPIC = Coding(system=codes.DERMATOSCOPY.system, code=codes.DERMATOSCOPY.code, display=codes.DERMATOSCOPY.display)
+
+
+class CardWriter:
+    """Writes cards of one service; ``public_url`` is where clinicians' browsers find this service."""
+
+    def __init__(self, service: str, public_url: str) -> None:
+        self._service = service
+        self._public_url = public_url
+        self._source = Source(label="Dermoscopy decision support (research)", url=public_url, topic=_TOPIC)
+
+    def finding(self, analysis: AnalysisSummary) -> Card:
+        """The result of one image."""
+        finding = json.loads(analysis.document)["finding"]
+        tier = TriageTier(analysis.tier)
+        if analysis.primary_class:
+            title = CLASS_TITLES[LesionClass(analysis.primary_class)]
+            said = f"{title}, probability {_percent(finding['confidence'])}"
+        else:
+            said = "the algorithm abstains"
+        return self._card(
+            derive_id("card", self._service, analysis.id),
+            f"{codes.TRIAGE[tier].display.partition(':')[0]}: {said}{_where(analysis, ' (', ')')}",
+            INDICATORS[tier],
+            _detail(analysis, finding, said),
+            "Open image, outline and report",
+            f"/analyses/{analysis.id}",
+        )
+
+    def under_way(self, analyses: Sequence[AnalysisSummary]) -> Card:
+        """There will be a result, but not yet."""
+        count = len(analyses)
+        what = "1 dermoscopy image is" if count == 1 else f"{count} dermoscopy images are"
+        return self._card(
+            derive_id("card", self._service, "under-way", *sorted(a.id for a in analyses)),
+            f"{what} being analysed: no result yet",
+            "info",
+            f"The result stands here when this chart is opened again.\n\n_{DISCLAIMER}_",
+            "Follow the analysis",
+            f"/analyses/{analyses[0].id}",
+        )
+
+    def failed(self, analysis: AnalysisSummary) -> Card:
+        """There is no result and there will be none."""
+        reason = analysis.error.partition(": ")[2] or "internal error"
+        return self._card(
+            derive_id("card", self._service, "failed", analysis.id),
+            f"A dermoscopy image could not be analysed{_where(analysis, ' (', ')')}: look at it yourself",
+            "warning",
+            f"{_plain(reason)}\n\nThe image is kept; this says nothing about the lesion.\n\n_{DISCLAIMER}_",
+            "Open the analysis",
+            f"/analyses/{analysis.id}",
+        )
+
+    def held(self, instance_ids: Sequence[str]) -> Card:
+        """Images that a person must decide about before they are analysed."""
+        count = len(instance_ids)
+        what = "1 dermoscopy image waits" if count == 1 else f"{count} dermoscopy images wait"
+        been = "was" if count == 1 else "were"
+        return self._card(
+            derive_id("card", self._service, "held", *sorted(instance_ids)),
+            f"{what} for a decision and {been} not analysed",
+            "warning",
+            "Another object with the same UID exists, so it is unclear which image is right or whose it is. "
+            f"This says nothing about the lesion.\n\n_{DISCLAIMER}_",
+            "Open the list of open decisions",
+            "/worklist",
+        )
+
+    def more(self, analyses: Sequence[AnalysisSummary]) -> Card:
+        """Findings beyond the ones that have a card of their own."""
+        return self._card(
+            derive_id("card", self._service, "more", *sorted(a.id for a in analyses)),
+            f"{len(analyses)} further dermoscopy findings of this patient are stored",
+            INDICATORS[min((TriageTier(a.tier) for a in analyses), key=list(TriageTier).index)],
+            f"Less urgent than, or older than, the ones shown.\n\n_{DISCLAIMER}_",
+            "Open the next one",
+            f"/analyses/{analyses[0].id}",
+        )
+
+    def _card(self, uuid: str, summary: str, indicator: Indicator, detail: str, label: str, path: str) -> Card:
+        short = summary if len(summary) <= SUMMARY_LIMIT else summary[: SUMMARY_LIMIT - 1] + "…"
+        link = Link(label=label, url=f"{self._public_url}{path}")
+        return Card(uuid=uuid, summary=short, detail=detail, indicator=indicator, source=self._source, links=[link])
+
+
+def _detail(analysis: AnalysisSummary, finding: Mapping[str, Any], said: str) -> str:
+    triage = finding["triage"]
+    lines = [
+        f"**{_plain(said[:1].upper() + said[1:])}**",
+        "",
+        f"**Triage: {analysis.tier}.** {_plain(triage['reason'])}",
+        "",
+        f"**Recommendation:** {_plain(triage['recommendation'])}",
+        "",
+    ]
+    if analysis.abstention:
+        lines += [f"**No answer:** {_plain(analysis.abstention)}", ""]
+    lines.append(
+        f"- Melanoma risk {_percent(finding['melanoma_risk'])}, malignancy risk {_percent(finding['malignancy_risk'])}"
+    )
+    lines += [f"- {line}" for line in _measured(finding["measurements"])]
+    if not finding["quality"]["usable"]:
+        lines.append(f"- Image quality: {_plain(', '.join(finding['quality']['reasons']) or 'not usable')}")
+    where = _where(analysis, "", "")
+    lines += [f"- Site: {where}"] if where else []
+    lines += [
+        f"- Image received {analysis.created_at:%Y-%m-%d %H:%M} UTC",
+        f"- Model {_plain(analysis.model_name)} {_plain(analysis.model_version)}",
+        "",
+        f"_{DISCLAIMER}_",
+    ]
+    return "\n".join(lines)
+
+
+def _measured(measured: Mapping[str, Any] | None) -> list[str]:
+    if measured is None:
+        return ["No lesion was outlined"]
+    if measured["area_mm2"] is not None and measured["equivalent_diameter_mm"] is not None:
+        size = f"Area {measured['area_mm2']:.1f} mm², diameter {measured['equivalent_diameter_mm']:.1f} mm"
+    else:
+        size = f"Area {measured['area_percent']:.1f} % of the image (no scale known, so no millimetres)"
+    return [
+        size,
+        f"Asymmetry {measured['asymmetry']:.2f}, border irregularity {measured['border_irregularity']:.2f}, "
+        f"{measured['colour_count']} of 6 dermoscopic colours",
+    ]
+
+
+def _where(analysis: AnalysisSummary, before: str, after: str) -> str:
+    site = codes.SITES.get(analysis.body_site_code)
+    side = codes.LATERALITY.get(analysis.laterality)
+    parts = [part.display.lower() for part in (site, side) if part is not None]
+    return f"{before}{', '.join(parts)}{after}" if parts else ""
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}".replace("%", " %")
+
+
+def _plain(text: str) -> str:
+    """``text`` without meaning to Markdown or HTML: what a model or an error says is never markup."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text.replace("\n", " "))

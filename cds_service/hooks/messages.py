@@ -1,0 +1,188 @@
+"""What travels between the EHR and a CDS service (https://cds-hooks.hl7.org/2.0/#calling-a-cds-service).
+
+Requests are read tolerantly (unknown members are the client's own affair), answers hold no null and no empty values.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+SUMMARY_LIMIT = 139
+"""A card's summary has less than 140 characters."""
+FHIR_ID = r"[A-Za-z0-9\-.]{1,64}"
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+
+# ---------------------------------------------------------------------------------------------------------- requests
+
+
+class FhirAuthorization(_Message):
+    """Access to the EHR's FHIR server. Checked for form and then dropped: never stored, never logged."""
+
+    model_config = ConfigDict(alias_generator=None, extra="ignore", frozen=True)
+    access_token: SecretStr
+    token_type: Literal["Bearer"]
+    expires_in: int = Field(ge=0)
+    scope: str
+    subject: str
+
+
+class PatientViewContext(_Message):
+    """Context of ``patient-view`` (https://cds-hooks.hl7.org/hooks/patient-view/)."""
+
+    patient_id: Annotated[str, StringConstraints(pattern=rf"^(Patient/)?{FHIR_ID}$")]
+    user_id: Annotated[str, StringConstraints(pattern=rf"^[A-Za-z]{{1,64}}/{FHIR_ID}$")] = Field(
+        description="Reference to the current user", examples=["Practitioner/123"]
+    )
+
+    @property
+    def actor(self) -> str:
+        """The user as the audit log names them; a patient or relative who looks at their own chart is not named."""
+        kind = self.user_id.partition("/")[0]
+        return kind if kind in ("Patient", "RelatedPerson") else self.user_id
+
+
+class HookRequest(_Message):
+    """One call of a service."""
+
+    hook: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    hook_instance: UUID
+    fhir_server: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]{1,500}$")] | None = None
+    fhir_authorization: FhirAuthorization | None = None
+    context: PatientViewContext
+    prefetch: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _authorization_needs_a_server(self) -> Self:
+        if self.fhir_authorization is not None and self.fhir_server is None:
+            raise ValueError("fhirServer is required when fhirAuthorization is given")
+        return self
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("a time outside the calendar") from error
+
+
+class Coding(_Message):
+    """A code with its meaning."""
+
+    code: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    system: Annotated[str, StringConstraints(max_length=500)] | None = None
+    display: Annotated[str, StringConstraints(max_length=500)] | None = None
+
+
+class OverrideReason(_Message):
+    """Why a card was overridden. The comment may say anything about anybody, so only its length is kept."""
+
+    reason: Coding | None = None
+    user_comment: Annotated[str, StringConstraints(max_length=10_000)] | None = None
+
+
+class AcceptedSuggestion(_Message):
+    """A suggestion the user took."""
+
+    id: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class CardFeedback(_Message):
+    """What a user did with one card (https://cds-hooks.hl7.org/2.0/#feedback)."""
+
+    card: UUID
+    outcome: Literal["accepted", "overridden"]
+    accepted_suggestions: Annotated[list[AcceptedSuggestion], Field(max_length=100)] | None = None
+    override_reason: OverrideReason | None = None
+    outcome_timestamp: Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
+class Feedback(_Message):
+    """Outcomes of cards."""
+
+    feedback: Annotated[list[CardFeedback], Field(min_length=1, max_length=100)]
+
+
+# ----------------------------------------------------------------------------------------------------------- answers
+
+
+class Source(_Message):
+    """Who speaks."""
+
+    label: str
+    url: str | None = None
+    topic: Coding | None = None
+
+
+class Link(_Message):
+    """Where more is. Absolute: the page checks for itself who may see it."""
+
+    label: str
+    url: str
+    type: Literal["absolute", "smart"] = "absolute"
+
+
+class Card(_Message):
+    """One thing to tell the clinician."""
+
+    uuid: str
+    summary: Annotated[str, StringConstraints(min_length=1, max_length=SUMMARY_LIMIT)]
+    detail: str | None = None
+    indicator: Literal["info", "warning", "critical"]
+    source: Source
+    links: Annotated[list[Link], Field(min_length=1)] | None = None
+
+
+class HookAnswer(_Message):
+    """Cards, or none."""
+
+    cards: list[Card]
+
+
+class ServiceDescription(_Message):
+    """One service as discovery shows it."""
+
+    hook: str
+    id: str
+    title: str
+    description: str
+    prefetch: dict[str, str]
+    usage_requirements: str | None = None
+
+
+class Discovery(_Message):
+    """All services."""
+
+    services: list[ServiceDescription]
+
+
+class Issue(_Message):
+    """One thing that is wrong."""
+
+    severity: Literal["error"]
+    code: str
+    diagnostics: str
+
+
+class OperationOutcome(_Message):
+    """What is wrong, in FHIR's words (https://hl7.org/fhir/R4/operationoutcome.html)."""
+
+    resource_type: Literal["OperationOutcome"]
+    issue: Annotated[list[Issue], Field(min_length=1)]

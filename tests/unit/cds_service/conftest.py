@@ -1,0 +1,44 @@
+"""A node with a real database and a client that talks to the real application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from fastapi.testclient import TestClient
+
+from cds_service.app import create_app
+from cds_service.node import Node
+from monitoring.health import Readiness
+from tests.findings import make_node
+
+URL = "http://127.0.0.1:8600"
+Open = Callable[..., TestClient]
+
+
+@pytest.fixture
+def open_client(engine: sa.Engine, tmp_path: Path) -> Iterator[Open]:
+    """Make a client of an application with these settings."""
+    made: list[TestClient] = []
+
+    def make(**settings: object) -> TestClient:
+        node = make_node(engine, tmp_path / "data", **settings)
+        app = create_app(node, lambda: Readiness(True, ()), lambda: (b"up 1\n", "text/plain; version=0.0.4"))
+        made.append(TestClient(app, base_url=URL, follow_redirects=False))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def client(open_client: Open) -> TestClient:
+    return open_client()
+
+
+@pytest.fixture
+def node(client: TestClient) -> Node:
+    return client.app.state.node  # type: ignore[attr-defined, no-any-return]
