@@ -25,7 +25,7 @@ def timestamp(at: datetime | None = None) -> str:
     """UTC in RFC 3339 with six decimals and ``Z``; now if not given. A naive time is taken as UTC."""
     moment = at or datetime.now(UTC)
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 class MerkleAuditLog:

@@ -16,7 +16,7 @@ from dermoscopy.errors import AuditLogTampered
 SIZE = 17
 KEYS = {"audit_leaf": "id", "audit_tree": "position", "audit_checkpoint": "number", "audit_pending": "leaf_id"}
 many = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
