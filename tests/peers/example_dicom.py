@@ -13,9 +13,9 @@ from highdicom.seg import Segmentation, SegmentDescription
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import DermoscopicPhotographyImageStorage, ExplicitVRLittleEndian, generate_uid
 
-DERMOSCOPIC_PHOTOGRAPHY = "1.2.840.10008.5.1.4.1.1.77.1.7"
+DERMOSCOPIC_PHOTOGRAPHY = DermoscopicPhotographyImageStorage
 
 
 def lesion_image(height: int = 300, width: int = 400, *, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:

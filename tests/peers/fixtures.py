@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import pytest
 
@@ -32,7 +32,7 @@ def entered(stack: ExitStack, peer: AbstractContextManager[Peer]) -> Peer:
         unavailable(missing)
 
 
-def unavailable(missing: MissingPeer) -> Any:
+def unavailable(missing: MissingPeer) -> NoReturn:
     if os.environ.get("CDS_REQUIRE_PEERS") == "1":
         pytest.fail(f"CDS_REQUIRE_PEERS=1, but {missing}", pytrace=False)
     pytest.skip(str(missing))

@@ -16,7 +16,6 @@ import httpx
 from tests.peers.processes import LOOPBACK, MissingPeer, Service, free_port, program
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-DERMOSCOPIC_PHOTOGRAPHY = "1.2.840.10008.5.1.4.1.1.77.1.7"
 
 # RemoteAet is set for what came by C-STORE; what came by REST or STOW has another RequestOrigin.
 _ROUTE = """
@@ -247,5 +246,5 @@ def orthanc(
         try:
             yield server
         finally:
-            server.stop()
+            server.kill()  # a gentle end takes seconds, and nothing of it is kept
             server.client.close()

@@ -10,7 +10,7 @@ import numpy as np
 
 segmentation, _source, segment, target = sys.argv[1:]
 with tempfile.TemporaryDirectory() as folder:
-    program = Path(sys.executable).parent / "segimage2itkimage"
+    program = str(Path(sys.executable).parent / "segimage2itkimage")
     command = [program, "--inputDICOM", segmentation, "--outputDirectory", folder, "--outputType", "nrrd"]
     subprocess.run(command, check=True)
     volume, _header = nrrd.read(str(Path(folder) / f"{segment}.nrrd"), index_order="C")

@@ -94,7 +94,7 @@ def _handler(pages: Path, dicomweb_url: str, knows_dermoscopic: bool) -> type[Ba
             try:
                 headers = {"Accept": self.headers.get("Accept", "*/*")}
                 # Orthanc writes this address into the BulkDataURI that the viewer then asks for.
-                headers["Forwarded"] = f"host={LOOPBACK}:{self.server.server_address[1]};proto=http"
+                headers["Forwarded"] = f"host={self.headers['Host']};proto=http"
                 connection.request("GET", self.path, headers=headers)
                 answer = connection.getresponse()
                 body = answer.read()
