@@ -21,7 +21,6 @@ from dermoscopy.settings import Settings
 from dermoscopy.workqueue import DurableWorkQueue
 from models.registry import ModelPackage, champion, open_package
 
-
 WITNESS = "checkpoints.txt"
 """File in the audit folder that keeps every signed tree head outside the database; copy it off the machine."""
 
@@ -68,14 +67,13 @@ def audit_folder(settings: Settings) -> Path:
 def open_pipeline(node: Node) -> Pipeline:
     """Pipeline of a worker: checks and loads the weights (and so imports ONNX, pydicom and FHIR)."""
     from dicom_listener.decode import decode
-    from models.analyze import open_algorithm
+    from models.analyze import LesionAlgorithm
+    from models.session import OnnxSession
 
-    algorithm = open_algorithm(
-        open_package(node.settings.models_dir, node.champion.name, node.champion.version),
-        provider=node.settings.execution_provider,
-        threads=node.settings.inference_threads,
-        code_version=code_version(),
-    )
+    settings = node.settings
+    package = open_package(settings.models_dir, node.champion.name, node.champion.version)
+    session = OnnxSession.open(package, provider=settings.execution_provider, threads=settings.inference_threads)
+    algorithm = LesionAlgorithm(package, session, code_version=code_version())
     return Pipeline(node, algorithm, decode, renderers(node), destinations(node))
 
 
@@ -97,7 +95,9 @@ def destinations(node: Node) -> list[Destination]:
         CStoreDestination(name=p.name, host=p.host, port=p.port, called_ae=p.ae_title, calling_ae=settings.ae_title)
         for p in settings.pacs
     ]
-    fhir = [FhirDestination(name=f.name, base_url=f.base_url, token=f.token, issuers=node.issuers) for f in settings.fhir]
+    fhir = [
+        FhirDestination(name=f.name, base_url=f.base_url, token=f.token, issuers=node.issuers) for f in settings.fhir
+    ]
     return [*pacs, *fhir]
 
 

@@ -22,7 +22,6 @@ from sqlmodel import col, func, select
 
 from cds_service.node import Node
 from dermoscopy.analyses import (
-
     load_analysis,
     load_artifact,
     load_source,
@@ -43,6 +42,7 @@ from dermoscopy.errors import AnalysisFailed, DermoscopyError, IntegrityViolatio
 from dermoscopy.ports import Algorithm, AuditEntry, Destination, JsonValue, Renderer, RenderInput
 from dermoscopy.tables import AnalysisRow, ArtifactRow, DeliveryRow, HoldRow, InstanceRow, utc_now
 from dermoscopy.workqueue import ANALYSE, DELIVER
+from monitoring.features import store_features
 
 log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer(__name__)
@@ -90,7 +90,7 @@ class Pipeline:
         def deliver(delivery_id: str, attempt: str) -> None:
             try:
                 DBOS.run_step(_options("deliver"), self.deliver, delivery_id, int(attempt))
-            except Exception as error:  # noqa: BLE001 - outermost loop: no result may vanish without a word
+            except Exception as error:
                 reason = f"internal error ({type(error).__name__}): see the log"
                 log.exception("delivery.broke", delivery_id=delivery_id)
                 DBOS.run_step(_options("hold"), self.hold_delivery, delivery_id, int(attempt), reason)
@@ -113,6 +113,7 @@ class Pipeline:
             with self._node.begin() as session:
                 save_finding(session, what.analysis, milliseconds=milliseconds)
                 save_artifacts(session, analysis_id, rasters)
+                store_features(session, what.analysis)
                 self._append(session, "analysis.completed", what.analysis, _inference_details(what.analysis))
             finding = what.analysis.finding
             _analysed.add(1, {"tier": finding.triage.tier.value, "abstained": str(finding.abstention is not None)})
@@ -267,7 +268,9 @@ class Pipeline:
 
     def _retry_delivery(self, delivery_id: str, attempt: int, error: Unavailable) -> None:
         settings = self._node.settings
-        pause = min(settings.delivery_backoff_limit_seconds, settings.delivery_backoff_seconds * 2 ** min(attempt - 1, 20))
+        pause = min(
+            settings.delivery_backoff_limit_seconds, settings.delivery_backoff_seconds * 2 ** min(attempt - 1, 20)
+        )
         pause = max(pause, min(error.retry_after or 0.0, settings.delivery_backoff_limit_seconds))
         with self._node.begin() as session:
             row = self._record_attempt(session, delivery_id, attempt, DeliveryState.RETRYING, str(error))
@@ -326,7 +329,9 @@ class Pipeline:
         parent = propagate.extract({"traceparent": carrier} if carrier else {})
         began = time.perf_counter()
         with (
-            _tracer.start_as_current_span(f"pipeline.{name}", context=parent, attributes={"cds.analysis_id": analysis_id}),
+            _tracer.start_as_current_span(
+                f"pipeline.{name}", context=parent, attributes={"cds.analysis_id": analysis_id}
+            ),
             structlog.contextvars.bound_contextvars(analysis_id=analysis_id, step=name),
         ):
             yield

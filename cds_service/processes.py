@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-import structlog
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
 
 from cds_service.bootstrap import open_node
 from cds_service.serve import stop_signal
 from dermoscopy.settings import Settings
 
-log = structlog.get_logger(__name__)
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to `stop_signal`, which also knows of the supervisor's end."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 def run_api(settings: Settings) -> None:
     """HTTP: REST API, CDS Hooks, pages, health."""
-    import uvicorn
-
     from cds_service.app import create_app
     from cds_service.readiness import readiness_of
-    from monitoring.metrics import render
+    from monitoring.gauges import register_gauges
+    from monitoring.metrics import CONTENT_TYPE, render
 
     stopping = stop_signal()
     node = open_node(settings)
-    app = create_app(node, readiness=readiness_of(node), render_metrics=render)
-    server = uvicorn.Server(
+    register_gauges(node.engine, settings.data_dir)
+    app = create_app(node, readiness=readiness_of(node), render_metrics=lambda: (render(), CONTENT_TYPE))
+    server = _Server(
         uvicorn.Config(
             app,
             host=settings.host,
@@ -33,16 +43,8 @@ def run_api(settings: Settings) -> None:
             timeout_graceful_shutdown=20,
         )
     )
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined,method-assign]
-    import threading
-
     threading.Thread(target=_stop_server, args=(stopping, server), daemon=True).start()
     server.run()
-
-
-def _stop_server(stopping, server) -> None:  # type: ignore[no-untyped-def]
-    stopping.wait()
-    server.should_exit = True
 
 
 def run_listener(settings: Settings, number: int) -> None:
@@ -67,6 +69,7 @@ def run_listener(settings: Settings, number: int) -> None:
             error, digest=digest, source="cstore", caller=caller, header=header
         ),
     )
+    _serve_metrics(settings, settings.worker_processes + number)
     listener.start()
     stopping.wait()
     listener.shutdown()
@@ -77,5 +80,19 @@ def run_worker(settings: Settings, number: int) -> None:
     from cds_service.worker import running_worker
 
     stopping = stop_signal()
+    _serve_metrics(settings, number)
     with running_worker(open_node(settings), number):
         stopping.wait()
+
+
+def _serve_metrics(settings: Settings, offset: int) -> None:
+    """The metrics of a process without a web server, on a loopback port of its own."""
+    if settings.metrics_port:
+        from monitoring.metrics import serve_metrics
+
+        serve_metrics(settings.metrics_port + offset)
+
+
+def _stop_server(stopping: threading.Event, server: uvicorn.Server) -> None:
+    stopping.wait()
+    server.should_exit = True

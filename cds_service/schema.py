@@ -36,11 +36,16 @@ def migrate(engine: sa.Engine) -> None:
                 connection.commit()
 
 
+def head_revision() -> str:
+    """The schema revision that this code needs."""
+    return ScriptDirectory.from_config(_configuration()).get_current_head() or ""
+
+
 def check_schema(engine: sa.Engine) -> None:
     """Raises `Misconfigured` when the database is not at the schema of this code."""
     with engine.connect() as connection:
         present = MigrationContext.configure(connection).get_current_revision()
-    wanted = ScriptDirectory.from_config(_configuration()).get_current_head()
+    wanted = head_revision()
     if present != wanted:
         raise Misconfigured(f"the database schema is {present or 'empty'}, this code needs {wanted}: run `cds migrate`")
 

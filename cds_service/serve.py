@@ -67,7 +67,9 @@ def _tend(child: _Child) -> None:
         lived = now - child.started_at
         child.failures = 0 if lived > 60 else child.failures + 1
         pause = RESTART_PAUSE_SECONDS[min(child.failures, len(RESTART_PAUSE_SECONDS)) - 1] if child.failures else 0.0
-        log.error("process.ended", role=child.role, number=child.number, code=child.process.returncode, restart_in=pause)
+        log.error(
+            "process.ended", role=child.role, number=child.number, code=child.process.returncode, restart_in=pause
+        )
         child.process, child.due_at = None, now + pause
     if child.process is None and now >= child.due_at:
         command = [sys.executable, "-m", "cds_service", "serve", "--role", child.role, "--number", str(child.number)]
@@ -106,7 +108,8 @@ def stop_signal() -> threading.Event:
 
 
 def _end_with_supervisor(stopping: threading.Event) -> None:
-    while sys.stdin.buffer.read(1):
+    # os.read, not sys.stdin: a thread that waits inside the buffered stream breaks the interpreter's end.
+    while os.read(0, 1):
         pass
     stopping.set()
     time.sleep(SHUTDOWN_SECONDS)

@@ -59,7 +59,9 @@ def running_worker(node: Node, number: int = 0) -> Iterator[None]:
     ]
     for chore in chores:
         chore.start()
-    log.info("worker.started", worker=worker_name(node, number), model=node.champion.name, version=node.champion.version)
+    log.info(
+        "worker.started", worker=worker_name(node, number), model=node.champion.name, version=node.champion.version
+    )
     try:
         yield
     finally:

@@ -101,7 +101,9 @@ def save_artifacts(session: Session, analysis_id: str, artifacts: Iterable[tuple
         row_id = derive_id("artifact", analysis_id, artifact.kind)
         row = session.get(ArtifactRow, row_id)
         if row is None:
-            row = ArtifactRow(id=row_id, analysis_id=analysis_id, kind=artifact.kind.value, media_type="", digest="", size=0)
+            row = ArtifactRow(
+                id=row_id, analysis_id=analysis_id, kind=artifact.kind.value, media_type="", digest="", size=0
+            )
             session.add(row)
         row.media_type, row.digest, row.size = artifact.media_type, digest, len(artifact.data)
         row.uid, row.sop_class_uid = artifact.uid, artifact.sop_class_uid

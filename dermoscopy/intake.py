@@ -123,7 +123,9 @@ class Intake:
         _received.add(1, {"source": source, "outcome": "rejected"})
         log.warning("instance.rejected", error=type(error).__name__, reason=str(error), source=source, digest=digest)
 
-    def resolve_hold(self, hold_id: str, *, by: str, patient: PatientIdentity | None, resolution: str) -> Receipt | None:
+    def resolve_hold(
+        self, hold_id: str, *, by: str, patient: PatientIdentity | None, resolution: str
+    ) -> Receipt | None:
         """A person decides about a held object: analyse it for ``patient``, or (``None``) leave it unanalysed for good.
 
         Raises `Rejected` when the hold does not exist, is no instance, or was decided already.
@@ -173,7 +175,8 @@ class Intake:
         if known is not None:
             self._append(session, "instance.received_again", caller, known, source=source)
             if known.state != "accepted":
-                return Receipt(known.id, "", duplicate=True, hold=hold)
+                waiting = select(HoldRow.kind).where(HoldRow.subject_id == known.id)
+                return Receipt(known.id, "", duplicate=True, hold=session.execute(waiting).scalars().first() or "")
             return Receipt(known.id, self._start(session, known), duplicate=True)
         row = self._insert(session, instance_id, digest, size, header, source, caller, hold)
         if hold:

@@ -40,9 +40,15 @@ def analyze(
     from cds_service.bootstrap import open_node
 
     node = open_node(settings)
-    identity = PatientIdentity(node.issuers.to_issuer(issuer) if issuer else "", patient)
+    identity = PatientIdentity(node.issuers.issuer_of(issuer), patient)
     console = Console()
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as progress:
         taking = progress.add_task("taking in", total=len(files))
         lines = [_take(node, path, identity, lambda: progress.advance(taking)) for path in files]
@@ -97,7 +103,9 @@ def _wait(node: Node, wanted: list[str], seconds: float, report: Callable[[int],
 
 
 def _table(lines: list[_Line], rows: dict[str, AnalysisRow]) -> Table:
-    table = Table("image", "primary", "melanoma risk", "triage", "time", "note", title="AI second opinion, not a diagnosis")
+    table = Table(
+        "image", "primary", "melanoma risk", "triage", "time", "note", title="AI second opinion, not a diagnosis"
+    )
     for line in lines:
         row = rows.get(line.analysis_id)
         if row is None:

@@ -20,7 +20,9 @@ app = typer.Typer(no_args_is_help=True, help="Verify and export the tamper-evide
 def verify(
     checkpoints: Annotated[
         Path | None,
-        typer.Option(help="tree heads kept outside the database; the copy in the data folder if not given", exists=True),
+        typer.Option(
+            help="tree heads kept outside the database; the copy in the data folder if not given", exists=True
+        ),
     ] = None,
 ) -> None:
     """Check every row, its place and every signed tree head. Exit code 5 names what was changed."""

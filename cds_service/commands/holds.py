@@ -45,7 +45,7 @@ def resolve(
     from cds_service.bootstrap import open_node
 
     node = open_node(prepare())
-    identity = None if dismiss else PatientIdentity(node.issuers.to_issuer(issuer), patient)
+    identity = None if dismiss else PatientIdentity(node.issuers.issuer_of(issuer), patient)
     said = "dismissed" if dismiss else "patient named"
     receipt = node.intake.resolve_hold(hold, by=getpass.getuser(), patient=identity, resolution=said)
     Console().print("Dismissed." if receipt is None else f"Analysis {receipt.analysis_id} is under way.")

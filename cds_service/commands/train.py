@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -17,10 +18,8 @@ def train(
     store: Annotated[Path, typer.Option(help="model store that receives the package")] = Path("models/store"),
 ) -> None:
     """Train, calibrate, evaluate and export a model. A run that was stopped goes on from its last checkpoint."""
-    try:
-        import torch  # noqa: F401 - only to say plainly what is missing
-    except ImportError as error:
-        raise Misconfigured("training needs the training set-up: run `make train CONFIG=…`, which installs it") from error
+    if find_spec("torch") is None:
+        raise Misconfigured("training needs the training set-up: run `make train CONFIG=… DATA=…`, which installs it")
     from models.training.command import train as run
 
     run(configuration, data=data, output=output, store=store)
