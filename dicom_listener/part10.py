@@ -12,6 +12,7 @@ from io import BytesIO
 from typing import Final
 
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.errors import InvalidDicomError
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_file_meta_info
@@ -28,6 +29,7 @@ MAX_INFLATED_BYTES: Final = 512 * 1024 * 1024
 """Largest dataset that a deflated one may become: a deflate bomb stops here."""
 
 PARSE_ERRORS: Final[tuple[type[BaseException], ...]] = (
+    InvalidDicomError,
     ArithmeticError,
     AssertionError,
     AttributeError,

@@ -129,6 +129,8 @@ class CStoreDestination:
             association = self._connected()
             try:
                 answer = association.send_c_store(_in_accepted_encoding(dataset, association, self._name))
+            except ValueError as error:  # pynetdicom cannot write the dataset in the accepted encoding
+                raise Rejected("the object cannot be encoded for this PACS") from error
             except RuntimeError as error:  # pynetdicom: the association ended between check and use
                 log.info("deliver.association_lost", destination=self._name, reason=type(error).__name__)
                 answer = None
