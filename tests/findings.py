@@ -1,4 +1,4 @@
-"""Realistic findings for every triage tier and for abstention, and a whole node to store them in. No patient is in them."""
+"""Realistic findings for every triage tier and for abstention, and a node to store them in. Invented data only."""
 
 from __future__ import annotations
 

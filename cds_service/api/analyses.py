@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, NoReturn
 from urllib.parse import urlencode
 from uuid import UUID
@@ -12,8 +12,8 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 from sqlmodel import col, select, tuple_
 
-from cds_service.api.answers import AnalysisAnswer, AnalysisPage, State
-from cds_service.api.refusals import FieldError, InvalidRequest, NotFound, NotReady, problems
+from cds_service.api.answers import AnalysisAnswer, AnalysisItem, AnalysisPage, State
+from cds_service.api.refusals import NotFound, NotReady, problems
 from cds_service.api.stored import LINKED, READY, answer, find_analysis, item, node_of, read_blob, select_items
 from cds_service.api.uploads import PatientReference
 from cds_service.authorization import Caller, Reader
@@ -26,13 +26,20 @@ router = APIRouter(prefix="/api/v1/analyses", tags=["analyses"])
 
 AnalysisId = Annotated[UUID, Path(description="``report_id`` of the analysis")]
 Limit = Annotated[int, Query(ge=1, le=200, description="How many at most")]
-Before = Annotated[str, Query(max_length=100, description="Cursor of the page before, from its ``next``")]
+Before = Annotated[
+    str,
+    Query(
+        pattern=r"^[0-9]{1,16}_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+        description="Cursor: microseconds since 1970 and id of the last analysis shown; take it from ``next``",
+    ),
+]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class PatientSearch(PatientReference):
     """Whose analyses; in the body, since addresses end up in logs."""
 
-    limit: int = Field(default=50, ge=1, le=200)
+    limit: int = Field(default=50, ge=1, le=200, strict=True)
 
 
 @router.get("", summary="List analyses", responses=problems(401, 403, 421, 422, 503))
@@ -42,7 +49,7 @@ def list_analyses(
     state: State | None = None,
     tier: TriageTier | None = None,
     limit: Limit = 50,
-    before: Before = "",
+    before: Before | None = None,
 ) -> AnalysisPage:
     """Newest first, without patient data; ``next`` leads to older ones."""
     query = select_items().order_by(col(AnalysisRow.created_at).desc(), col(AnalysisRow.id).desc())
@@ -51,28 +58,25 @@ def list_analyses(
     if tier is not None:
         query = query.where(col(AnalysisRow.tier) == tier.value)
     if before:
-        query = query.where(tuple_(col(AnalysisRow.created_at), col(AnalysisRow.id)) < tuple_(*_cursor(before)))
+        query = query.where(tuple_(col(AnalysisRow.created_at), col(AnalysisRow.id)) < tuple_(*_after(before)))
     with node_of(request).begin() as session:
         rows = session.execute(query.limit(limit + 1)).all()
     shown = [item(row) for row in rows[:limit]]
     following = None
     if len(rows) > limit:
         asked: dict[str, Any] = {"state": state, "tier": tier.value if tier else None, "limit": limit}
-        asked["before"] = f"{shown[-1].created_at.isoformat()}~{shown[-1].report_id}"
+        asked["before"] = _cursor_of(shown[-1])
         following = f"/api/v1/analyses?{urlencode({k: v for k, v in asked.items() if v is not None})}"
     return AnalysisPage(analyses=shown, next=following)
 
 
-def _cursor(before: str) -> tuple[datetime, str]:
-    moment, _, last = before.partition("~")
-    try:
-        at = datetime.fromisoformat(moment)
-        if at.tzinfo is None:
-            raise ValueError("no time zone")
-        at.timestamp()  # a year too far out has none
-        return at, str(UUID(last))
-    except (ValueError, OverflowError) as error:
-        raise InvalidRequest([FieldError(pointer="query:before", detail="not a cursor of this list")]) from error
+def _cursor_of(last: AnalysisItem) -> str:
+    return f"{(last.created_at - _EPOCH) // timedelta(microseconds=1)}_{last.report_id}"
+
+
+def _after(before: str) -> tuple[datetime, str]:
+    microseconds, _, last = before.partition("_")
+    return _EPOCH + timedelta(microseconds=int(microseconds)), last
 
 
 @router.post("/search", summary="Analyses of a patient", responses=problems(400, 401, 403, 413, 421, 422, 503))
@@ -101,7 +105,7 @@ def search_analyses(request: Request, caller: Reader, wanted: PatientSearch) -> 
     return AnalysisPage(analyses=[item(row) for row in rows])
 
 
-@router.get("/{analysis_id}", summary="One analysis", responses=problems(401, 403, 404, 421, 422, 503))
+@router.get("/{analysis_id:uuid}", summary="One analysis", responses=problems(401, 403, 404, 421, 422, 503))
 def get_analysis(request: Request, caller: Reader, analysis_id: AnalysisId) -> AnalysisAnswer:
     """State, result and deliveries. Pictures are behind ``links``."""
     node = node_of(request)
@@ -174,7 +178,7 @@ def _add_file(name: str) -> None:
     kind, media_type, _, title = _FILES[name]
 
     @router.get(
-        f"/{{analysis_id}}/{name}",
+        f"/{{analysis_id:uuid}}/{name}",
         name=f"get_{kind.value}",
         summary=title,
         response_class=Response,

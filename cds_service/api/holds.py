@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import col, select
 
 from cds_service.api.answers import Hold, HoldDecision, HoldList
@@ -26,23 +26,27 @@ IMAGE_HOLDS = frozenset({NO_PATIENT, UID_CONFLICT, PATIENT_CONFLICT})
 """Kinds whose subject is an image that can still be analysed."""
 
 
-class Decision(BaseModel):
-    """What a person decides."""
-
+class _Decision(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-    decision: Literal["analyse", "dismiss"] = Field(
-        description="`analyse` the held image for `patient` (default: the one it names), or `dismiss` the hold"
-    )
-    patient: PatientReference | None = None
     comment: Annotated[str, Field(max_length=500, pattern=PLAIN)] = Field(
         default="", description="Why; kept in the audit log. No patient data here"
     )
 
-    @model_validator(mode="after")
-    def _dismissal_needs_no_patient(self) -> Self:
-        if self.decision == "dismiss" and self.patient is not None:
-            raise ValueError("a dismissal takes no patient")
-        return self
+
+class Analyse(_Decision):
+    """Analyse the held image."""
+
+    decision: Literal["analyse"]
+    patient: PatientReference | None = Field(default=None, description="Whose it is; default: the one the image names")
+
+
+class Dismiss(_Decision):
+    """Close the hold; a held image stays unanalysed for good."""
+
+    decision: Literal["dismiss"]
+
+
+Decision = Annotated[Analyse | Dismiss, Field(discriminator="decision")]
 
 
 @router.get("", summary="List holds", responses=problems(401, 403, 421, 422, 503))
@@ -62,7 +66,9 @@ def list_holds(
 
 
 @router.post(
-    "/{hold_id}/resolve", summary="Decide about a hold", responses=problems(400, 401, 403, 404, 409, 413, 421, 422, 503)
+    "/{hold_id:uuid}/resolve",
+    summary="Decide about a hold",
+    responses=problems(400, 401, 403, 404, 409, 413, 421, 422, 503),
 )
 def resolve_hold(
     request: Request, caller: Administrator, hold_id: Annotated[UUID, Path()], decision: Decision
@@ -82,10 +88,10 @@ def resolve_hold(
     text = ": ".join(part for part in (decision.decision, decision.comment.strip()) if part)
     report_id = None
     if kind in IMAGE_HOLDS:
-        patient = _patient(node, decision, named)
+        patient = _patient(node, decision, named) if isinstance(decision, Analyse) else None
         receipt = node.intake.resolve_hold(key, by=caller.name, patient=patient, resolution=text)
         report_id = receipt.analysis_id if receipt else None
-    elif decision.decision == "analyse":
+    elif isinstance(decision, Analyse):
         raise AlreadyDecided(f"Nothing is left to analyse behind a hold of kind {kind}: dismiss it when it is settled.")
     else:
         _close(node, caller, key, text)
@@ -93,9 +99,7 @@ def resolve_hold(
         return HoldDecision(hold=_shown(session.get_one(HoldRow, key)), report_id=report_id or None)
 
 
-def _patient(node: Node, decision: Decision, named: PatientIdentity) -> PatientIdentity | None:
-    if decision.decision == "dismiss":
-        return None
+def _patient(node: Node, decision: Analyse, named: PatientIdentity) -> PatientIdentity:
     if decision.patient is not None:
         return node.issuers.canonical(decision.patient.identity())
     if not named.known:

@@ -58,7 +58,12 @@ class AnalyzeFields(BaseModel):
 class AnalyzeJson(AnalyzeFields):
     """An image as base64, with what is known of it."""
 
-    image: str = Field(min_length=1, description="PNG, JPEG or DICOM Part 10, base64 (RFC 4648, 4)")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    image: str = Field(
+        min_length=1,
+        json_schema_extra={"format": "byte"},
+        description="PNG, JPEG or DICOM Part 10, base64 (RFC 4648, 4)",
+    )
 
 
 @dataclass(frozen=True, slots=True)

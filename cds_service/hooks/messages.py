@@ -13,6 +13,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -39,7 +40,7 @@ class FhirAuthorization(_Message):
     model_config = ConfigDict(alias_generator=None, extra="ignore", frozen=True)
     access_token: SecretStr
     token_type: Literal["Bearer"]
-    expires_in: int = Field(ge=0)
+    expires_in: int = Field(ge=0, strict=True)
     scope: str
     subject: str
 
@@ -83,6 +84,12 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("a time outside the calendar") from error
 
 
+def _text(value: object) -> object:
+    if not isinstance(value, str):  # a number would be taken for seconds since 1970
+        raise ValueError("give the time as RFC 3339 text")
+    return value
+
+
 class Coding(_Message):
     """A code with its meaning."""
 
@@ -111,7 +118,7 @@ class CardFeedback(_Message):
     outcome: Literal["accepted", "overridden"]
     accepted_suggestions: Annotated[list[AcceptedSuggestion], Field(max_length=100)] | None = None
     override_reason: OverrideReason | None = None
-    outcome_timestamp: Annotated[AwareDatetime, AfterValidator(_in_utc)]
+    outcome_timestamp: Annotated[AwareDatetime, BeforeValidator(_text), AfterValidator(_in_utc)]
 
 
 class Feedback(_Message):

@@ -99,7 +99,7 @@ def reference(request: Request, caller: Reader) -> HTMLResponse:
     return HTMLResponse(render("docs.html", tags=document["tags"], operations=by_tag, kinds=kinds))
 
 
-@_router.get("/analyses/{analysis_id}")
+@_router.get("/analyses/{analysis_id:uuid}")
 def review(request: Request, caller: Reader, analysis_id: AnalysisId) -> HTMLResponse:
     """One analysis as a clinician reads it."""
     node = node_of(request)

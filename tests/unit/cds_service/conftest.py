@@ -41,4 +41,4 @@ def client(open_client: Open) -> TestClient:
 
 @pytest.fixture
 def node(client: TestClient) -> Node:
-    return client.app.state.node  # type: ignore[attr-defined, no-any-return]
+    return client.app.state.node  # type: ignore[attr-defined]
