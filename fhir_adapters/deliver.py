@@ -80,7 +80,7 @@ class FhirDestination:
             identity = self._issuers.canonical(analysis.header.patient)
             system = self._issuers.system_of(identity.issuer)
             patient = self._find_patient(identity, system)
-            bundle = _with_patient(json.loads(artifact.data), patient, system, identity.patient_id)
+            bundle = addressed(json.loads(artifact.data), patient, system, identity.patient_id)
             secrets = (identity.patient_id, patient.removeprefix("Patient/"))
             sent = json.dumps(bundle, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
             reference = self._stored(bundle["entry"], secrets)
@@ -201,8 +201,8 @@ def _resources(bundle: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [resource for resource in found if isinstance(resource, Mapping)]
 
 
-def _with_patient(bundle: JsonObject, patient: str, system: str, value: str) -> JsonObject:
-    """The bundle with every logical reference to the patient made literal as well."""
+def addressed(bundle: JsonObject, patient: str, system: str, value: str) -> JsonObject:
+    """The bundle as it is sent: every logical reference to the patient made literal as well (changes ``bundle``)."""
     for entry in bundle["entry"]:
         resource = entry["resource"]
         if "subject" in resource:
