@@ -99,18 +99,7 @@ def open_signer(folder: Path) -> Signer:
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        aside = folder / f".{PRIVATE_KEY}.{os.getpid()}.{os.urandom(4).hex()}"
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(aside, path)
-        except FileExistsError:
-            pass
-        finally:
-            aside.unlink()
+        _write_once(path, pem, mode=0o600)
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except (ValueError, TypeError, OSError) as error:
@@ -120,8 +109,24 @@ def open_signer(folder: Path) -> Signer:
     signer = Signer(key)
     public = folder / PUBLIC_KEY.format(key_id=signer.key_id)
     if not public.exists():
-        public.write_bytes(signer.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        pem = signer.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        _write_once(public, pem, mode=0o644)
     return signer
+
+
+def _write_once(path: Path, data: bytes, *, mode: int) -> None:
+    """Make ``path`` whole or not at all; where it exists already, it stays as it is."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        pass
+    finally:
+        aside.unlink()
 
 
 def public_keys(folder: Path) -> dict[str, Ed25519PublicKey]:
