@@ -11,25 +11,27 @@ import logging
 import math
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from sklearn.metrics import balanced_accuracy_score
-from torch import nn
+from torch import Tensor, nn
 
 from models.training.architectures import build_network
 from models.training.architectures.contract import LesionNetwork, NetworkOutputs
 from models.training.batches import (
+    draw_epoch,
     limit_per_class,
-    plain_batches,
+    plain_batch,
     sampled_log_prior,
-    steps_per_epoch,
-    training_batches,
+    varied_batch,
 )
 from models.training.configuration import TrainingConfiguration
 from models.training.datasets import Crops
@@ -99,7 +101,7 @@ def fit(
         weight_decay=options.weight_decay,
     )
     watched = limit_per_class(crops, validation_rows, options.watched_per_class)
-    per_epoch = steps_per_epoch(crops, train_rows, configuration)
+    per_epoch = len(draw_epoch(crops, train_rows, configuration, 0))
     total = per_epoch * options.epochs
     log_prior = sampled_log_prior(configuration)
     history: list[EpochResult] = []
@@ -114,6 +116,8 @@ def fit(
         history = [EpochResult(**item) for item in state["history"]]
         logger.info("going on after epoch %d of %d (%.1f min so far)", len(history), options.epochs, elapsed / 60)
 
+    workers = ThreadPoolExecutor(options.threads, initializer=_one_thread)
+
     def progress_now(step: int, seconds: float) -> float:
         share = step / total
         return share if options.minutes is None else max(share, seconds / (60 * options.minutes))
@@ -125,28 +129,30 @@ def fit(
         began, before, losses = time.monotonic(), elapsed, []
         with _progress() as bar:
             task = bar.add_task(f"epoch {epoch + 1}/{options.epochs}", total=per_epoch)
-            for batch in training_batches(crops, train_rows, configuration, epoch):
+            for pairs in draw_epoch(crops, train_rows, configuration, epoch):
                 progress = progress_now(step, elapsed)
                 if progress >= 1:
                     break
                 for group in optimiser.param_groups:
                     group["lr"] = group["peak"] * rate_factor(progress, options.warmup)
-                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.precision == "bfloat16"):
-                    outputs: NetworkOutputs = network(batch.image)
-                loss = total_loss(outputs, batch.target, batch.mask, log_prior, configuration.losses)
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
+                optimiser.zero_grad(set_to_none=False)
+                shares = [share for k in range(options.threads) if (share := pairs[k :: options.threads])]
+                parts = [
+                    workers.submit(_backward, network, crops, share, configuration, epoch, log_prior)
+                    for share in shares
+                ]
+                loss = sum(part.result() for part in parts)
                 nn.utils.clip_grad_norm_(network.parameters(), options.clip)
                 optimiser.step()
                 step += 1
                 _follow(average, network, min(options.average_decay, (1 + step) / (10 + step)))
-                losses.append(float(loss.detach()))
+                losses.append(loss)
                 elapsed = before + time.monotonic() - began
                 bar.update(task, advance=1, description=f"epoch {epoch + 1} loss {np.mean(losses[-50:]):.3f}")
                 if step % 50 == 0:
                     rate = len(losses) * options.batch / (elapsed - before)
                     logger.info("step %d/%d loss %.3f, %.1f images/s", step, total, np.mean(losses[-50:]), rate)
-        accuracy, jaccard = validate(average, crops, watched, configuration)
+        accuracy, jaccard = validate(average, crops, watched, configuration, workers)
         elapsed = before + time.monotonic() - began
         result = EpochResult(epoch + 1, float(np.mean(losses)), accuracy, jaccard, elapsed / 60)
         logger.info(
@@ -167,28 +173,60 @@ def fit(
                 "history": [asdict(item) for item in history],
             },
         )
+    workers.shutdown()
     best = torch.load(folder / "best.pt", map_location="cpu", weights_only=True)
     average.load_state_dict(best["average"])
     return Fitted(average.eval(), EpochResult(**best["result"]), tuple(history))
 
 
 def validate(
-    network: nn.Module, crops: Crops, rows: list[int], configuration: TrainingConfiguration
+    network: nn.Module,
+    crops: Crops,
+    rows: list[int],
+    configuration: TrainingConfiguration,
+    workers: ThreadPoolExecutor,
 ) -> tuple[float, float]:
     """Balanced accuracy (equal class frequencies) and mean Jaccard at input size, over plain crops."""
     network.eval()
-    targets, guesses, overlaps = [], [], []
-    with torch.inference_mode():
-        for batch in plain_batches(crops, rows, configuration):
+
+    def answer(some: list[int]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        batch = plain_batch(crops, some, configuration)
+        with torch.inference_mode():
             outputs: NetworkOutputs = network(batch.image)
-            targets.append(batch.target.numpy())
-            guesses.append(outputs.class_logits.argmax(dim=1).numpy())
-            drawn, truth = outputs.mask_logits > 0, batch.mask > 0.5
-            both = (drawn & truth).sum(dim=(1, 2, 3)).double()
-            either = (drawn | truth).sum(dim=(1, 2, 3)).double()
-            overlaps.append(torch.where(either > 0, both / either.clamp(min=1), 1.0).numpy())
-    accuracy = balanced_accuracy_score(np.concatenate(targets), np.concatenate(guesses))
-    return float(accuracy), float(np.concatenate(overlaps).mean())
+        drawn, truth = outputs.mask_logits > 0, batch.mask > 0.5
+        both = (drawn & truth).sum(dim=(1, 2, 3)).double()
+        either = (drawn | truth).sum(dim=(1, 2, 3)).double()
+        overlap = torch.where(either > 0, both / either.clamp(min=1), 1.0)
+        return batch.target.numpy(), outputs.class_logits.argmax(dim=1).numpy(), overlap.numpy()
+
+    answers = list(workers.map(answer, [rows[start : start + 32] for start in range(0, len(rows), 32)]))
+    target, guess, overlap = (np.concatenate(part) for part in zip(*answers, strict=True))
+    return float(balanced_accuracy_score(target, guess)), float(overlap.mean())
+
+
+def _backward(
+    network: nn.Module,
+    crops: Crops,
+    pairs: list[tuple[int, int]],
+    configuration: TrainingConfiguration,
+    epoch: int,
+    log_prior: Tensor,
+) -> float:
+    """One thread's part of a step: its images, forward, and gradients added to those of the other threads."""
+    batch = varied_batch(crops, pairs, configuration, epoch)
+    bfloat16 = configuration.optimisation.precision == "bfloat16"
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+        outputs: NetworkOutputs = network(batch.image)
+    loss = total_loss(outputs, batch.target, batch.mask, log_prior, configuration.losses)
+    loss = loss * len(pairs) / configuration.optimisation.batch
+    loss.backward()
+    return float(loss.detach())
+
+
+def _one_thread() -> None:
+    """Each worker computes alone: parts of a batch side by side lose less than threads that meet at every layer."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
 
 
 def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
