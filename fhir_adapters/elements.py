@@ -101,3 +101,8 @@ def narrative(paragraphs: Sequence[str]) -> JsonObject:
     """https://hl7.org/fhir/R4/narrative.html from plain text."""
     body = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs if paragraph)
     return {"status": "generated", "div": f'<div xmlns="http://www.w3.org/1999/xhtml">{body}</div>'}
+
+
+def sentence(text: str) -> str:
+    """``text`` with an end, so that what follows is another sentence."""
+    return text if text.endswith((".", "!", "?", ":")) else f"{text}."

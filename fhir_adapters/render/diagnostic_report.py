@@ -6,15 +6,15 @@ import base64
 
 from dermoscopy import codes
 from dermoscopy.domain import ArtifactKind
-from fhir_adapters.elements import JsonObject, ai_asserted, attachment, concept, narrative, own_identifier
+from fhir_adapters.elements import JsonObject, ai_asserted, attachment, concept, narrative, own_identifier, sentence
 from fhir_adapters.render.draft import NOTICE, OBSERVATION_KINDS, Draft
+from fhir_adapters.render.preview import preview
 
 TITLE = "Dermoscopy image analysis"
 
 
 def diagnostic_report(draft: Draft) -> JsonObject:
     """Preliminary until a clinician confirms it. ``conclusionCode`` is left out when the algorithm abstained."""
-    finding = draft.finding
     statements = _statements(draft)
     report: JsonObject = {
         "resourceType": "DiagnosticReport",
@@ -40,12 +40,13 @@ def diagnostic_report(draft: Draft) -> JsonObject:
         ]
     if draft.has_study:
         report["imagingStudy"] = [draft.reference("imaging-study")]
-    if finding.primary is not None and finding.abstention is None:
-        report["conclusionCode"] = [concept(*codes.CLASS_CODES[finding.primary])]
+    if draft.named:
+        report["conclusionCode"] = [concept(*codes.CLASS_CODES[draft.named])]
     overlay = draft.what.companions.get(ArtifactKind.OVERLAY)
     if overlay is not None:
-        form = attachment(overlay.data, overlay.media_type, "Image with contour and legend", draft.created)
-        report["presentedForm"] = [{**form, "data": base64.b64encode(overlay.data).decode("ascii")}]
+        data, media_type = preview(overlay.data, overlay.media_type)
+        form = attachment(data, media_type, "Image with contour and legend", draft.created)
+        report["presentedForm"] = [{**form, "data": base64.b64encode(data).decode("ascii")}]
     return report
 
 
@@ -53,15 +54,17 @@ def _statements(draft: Draft) -> list[str]:
     finding = draft.finding
     triage = finding.triage
     said = [NOTICE, f"Triage: {codes.TRIAGE[triage.tier].display}.", triage.reason, triage.recommendation]
-    if finding.primary is not None and finding.abstention is None:
-        title = codes.CLASS_LOCAL[finding.primary].display
+    if draft.named:
+        title = codes.CLASS_LOCAL[draft.named].display
         said.append(
             f"Most probable class: {title} (calibrated probability {finding.confidence:.2f}); "
             f"melanoma risk {finding.melanoma_risk:.2f}, malignancy risk {finding.malignancy_risk:.2f}."
         )
-    elif finding.abstention:
-        said.append(f"The algorithm gives no class: {finding.abstention}.")
+    else:
+        said.append("The algorithm names no class.")
+        if finding.abstention and finding.abstention not in triage.reason:
+            said.append(f"It abstains: {finding.abstention}.")
     if finding.measurements is None:
         said.append("No lesion was found in the image.")
     said.append(f"Algorithm: {finding.model.name} {finding.model.version}.")
-    return [part for part in said if part]
+    return [sentence(part) for part in said if part]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dermoscopy import codes
-from dermoscopy.domain import Analysis, ArtifactKind, Finding, derive_uid
+from dermoscopy.domain import Analysis, ArtifactKind, Finding, LesionClass, derive_uid
 from dermoscopy.identifiers import device_urn, resource_urn
 from dermoscopy.ports import RenderInput
 from fhir_adapters.elements import JsonObject, entry_url, instant
@@ -41,6 +41,11 @@ class Draft:
     @property
     def finding(self) -> Finding:
         return self.what.analysis.finding
+
+    @property
+    def named(self) -> LesionClass | None:
+        """The class that the algorithm stands by; ``None`` when it abstains."""
+        return self.finding.primary if self.finding.abstention is None else None
 
     @property
     def created(self) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dermoscopy import codes
 from dermoscopy.codes import Code
 from dermoscopy.domain import LesionMeasurements
-from fhir_adapters.elements import JsonObject, absent, ai_asserted, concept, number, own_identifier, quantity
+from fhir_adapters.elements import JsonObject, absent, ai_asserted, concept, number, own_identifier, quantity, sentence
 from fhir_adapters.render.draft import OBSERVATION_KINDS, Draft
 
 NO_LESION = absent(codes.ABSENT_NOT_APPLICABLE, "No lesion was found in the image.")
@@ -71,40 +71,36 @@ def _component(code: Code, answer: JsonObject) -> JsonObject:
     return {"code": concept(code), **answer}
 
 
-def _abstained(draft: Draft) -> JsonObject | None:
-    """Why there is no class and no risk, or ``None`` if there are."""
-    finding = draft.finding
-    if finding.abstention is None and finding.primary is not None:
-        return None
-    return absent(codes.ABSENT_UNKNOWN, f"The algorithm abstained: {finding.abstention or 'no class stands out'}.")
+def _abstained(draft: Draft) -> JsonObject:
+    why = draft.finding.abstention or "no class was named"
+    return absent(codes.ABSENT_UNKNOWN, sentence(f"The algorithm abstained: {why}"))
+
+
+def _probability(draft: Draft, value: float) -> JsonObject:
+    return quantity(value, codes.RATIO, 6) if draft.named else _abstained(draft)
 
 
 def _classification(draft: Draft) -> JsonObject:
     finding = draft.finding
-    abstained = _abstained(draft)
-    components = [
-        _component(codes.CLASS_PROBABILITY[entry.label], abstained or quantity(entry.probability, codes.RATIO, 6))
-        for entry in finding.classes
-    ]
-    answer = abstained or NO_LESION
-    if abstained is None and finding.primary is not None:
-        answer = {"valueCodeableConcept": concept(*codes.CLASS_CODES[finding.primary])}
     found = _observation(
         draft,
         "classification",
         concept(codes.CLASSIFICATION),
-        answer,
-        components=components,
+        {"valueCodeableConcept": concept(*codes.CLASS_CODES[draft.named])} if draft.named else _abstained(draft),
+        components=[
+            _component(codes.CLASS_PROBABILITY[entry.label], _probability(draft, entry.probability))
+            for entry in finding.classes
+        ],
         notes=finding.explanation,
     )
     confidence = number(finding.confidence, 6)
-    if abstained is None and confidence is not None:
+    if draft.named and confidence is not None:
         found["extension"] = [{"url": codes.AI_CONFIDENCE_URL, "valueDecimal": confidence}]
     return found
 
 
 def _risk(draft: Draft, kind: str, code: Code, probability: float) -> JsonObject:
-    return _observation(draft, kind, concept(code), _abstained(draft) or quantity(probability, codes.RATIO, 6))
+    return _observation(draft, kind, concept(code), _probability(draft, probability))
 
 
 def _triage(draft: Draft) -> JsonObject:

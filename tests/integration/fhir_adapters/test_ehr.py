@@ -121,7 +121,7 @@ def test_an_amendment_is_a_new_version_of_the_same_report(ehr, patient, destinat
     assert counts(ehr)["DiagnosticReport"] == 1
     assert counts(ehr)["Observation"] == 10
     (report,) = stored(ehr, "DiagnosticReport")
-    assert "no class" in report["conclusion"]
+    assert "names no class" in report["conclusion"]
 
 
 def test_a_confirmed_report_is_not_replaced(ehr, patient, destination):

@@ -9,15 +9,18 @@ import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 
+import numpy as np
 import pytest
 from fhir.resources.R4B import get_fhir_model_class
 
 from dermoscopy import codes
-from dermoscopy.domain import ArtifactKind, LesionClass, PatientIdentity, TriageTier
+from dermoscopy.domain import Artifact, ArtifactKind, LesionClass, PatientIdentity, TriageTier
 from dermoscopy.identifiers import report_identifier, resource_urn
+from dermoscopy.overlay import encode_png
 from fhir_adapters.elements import instant, number, quantity
 from fhir_adapters.render import RENDERERS
 from fhir_adapters.render.draft import NOTICE, OBSERVATION_KINDS
+from tests.findings import make_finding
 from tests.unit.fhir_adapters import scenes
 from tests.unit.fhir_adapters.scenes import SCENES
 
@@ -183,7 +186,7 @@ def test_abstention_is_never_an_answer():
     assert "extension" not in observation(bundle, "classification", what)
     (report,) = of_type(bundle, "DiagnosticReport")
     assert "conclusionCode" not in report
-    assert "no class" in report["conclusion"]
+    assert "names no class" in report["conclusion"]
     quality = observation(bundle, "quality", what)
     assert quality["valueCodeableConcept"]["coding"][0]["code"] == "111235"
 
@@ -376,3 +379,31 @@ def test_instants_are_utc(moment, text):
 def test_no_number_is_absent(value):
     assert number(value, 3) is None
     assert "dataAbsentReason" in quantity(value, codes.RATIO)
+
+
+def test_a_large_picture_is_made_smaller():
+    pixels = np.random.default_rng(1).integers(0, 255, (1200, 1700, 3), dtype=np.uint8)
+    overlay = Artifact(ArtifactKind.OVERLAY, "image/png", encode_png(pixels), "")
+    bundle = content(scenes.render_input(companions={ArtifactKind.OVERLAY: overlay}))
+    (form,) = of_type(bundle, "DiagnosticReport")[0]["presentedForm"]
+    assert form["contentType"] == "image/jpeg"
+    assert form["size"] == len(base64.b64decode(form["data"])) < len(overlay.data)
+
+
+@pytest.mark.parametrize("tier", TriageTier)
+def test_conclusions_are_sentences(tier):
+    found = make_finding(tier)
+    (report,) = of_type(content(scenes.render_input(scenes.analysis(found))), "DiagnosticReport")
+    assert f"{found.triage.reason}. {found.triage.recommendation}. " in report["conclusion"]
+    assert ".." not in report["conclusion"]
+    assert report["conclusion"].endswith("1.0.0.")
+
+
+def test_urgency_stands_even_where_no_class_is_named():
+    found = scenes.finding(primary=None, abstention="the picture is unlike those it was trained on")
+    what = scenes.render_input(scenes.analysis(found))
+    bundle = content(what)
+    triage = observation(bundle, "triage", what)
+    assert triage["valueCodeableConcept"]["coding"][0]["code"] == "urgent"
+    assert "dataAbsentReason" in observation(bundle, "melanoma-risk", what)
+    assert "unlike those" in of_type(bundle, "DiagnosticReport")[0]["conclusion"]
