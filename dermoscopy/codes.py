@@ -248,7 +248,7 @@ AI_DEVICE = Code(
     AI_DEVICE_TYPE, "Artificial-Intelligence", "All kinds of Artificial Intelligence", Verification.VERIFIED
 )
 AI_CONFIDENCE_URL = "http://hl7.org/fhir/uv/aitransparency/StructureDefinition/AIconfidence"
-"""Extension with the confidence as ``valueDecimal`` (0…1)."""
+"""Extension with the confidence as ``valueDecimal`` (0…1); in the current build, not yet in the 2026 ballot."""
 
 CATEGORY_IMAGING = Code(OBSERVATION_CATEGORY, "imaging", "Imaging", Verification.VERIFIED)
 ABSENT_UNKNOWN = Code(DATA_ABSENT_REASON, "unknown", "Unknown", Verification.VERIFIED)
