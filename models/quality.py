@@ -25,15 +25,16 @@ from models.measure import Region, frame_contact
 DEFAULTS: Mapping[str, float] = {
     "shorter_side_min": 96.0,
     "sharpness_min": 0.0012,
-    "sharpness_max": 3.0,
+    "busyness_max": 40_000.0,
+    "detail_min": 2.0,
     "brightness_min": 35.0,
-    "brightness_max": 248.0,
+    "brightness_max": 240.0,
     "highlight_min": 60.0,
     "contrast_min": 2.5,
     "glare_max": 0.30,
-    "chroma_min": 2.0,
-    "skin_min": 0.002,
-    "frame_contact_max": 0.60,
+    "chroma_min": 1.5,
+    "skin_min": 0.0005,
+    "frame_contact_max": 0.50,
     "coverage_min": 0.0005,
     "coverage_max": 0.95,
     "embedding_distance_factor": 1.5,
@@ -74,8 +75,11 @@ def limits(overrides: Mapping[str, float]) -> dict[str, float]:
 def assess_image(pixels: RGBPixels, limit: Mapping[str, float]) -> Assessment:
     """Statistics of uint8 RGB ``pixels`` [rows, columns, 3], shrunk to at most 384 pixels so that size matters little.
 
-    ``sharpness`` is the variance of the Laplacian (Pech-Pacheco et al., ICPR 2000) over the variance of the grey
-    image: it does not change with exposure or contrast. White noise has 20, dermoscopy 0.003…1.4.
+    ``detail`` is the variance of the Laplacian of the grey image (Pech-Pacheco et al., ICPR 2000); ``sharpness`` is
+    that over the variance of the grey image, which does not change with exposure or contrast. White noise has a
+    sharpness of 20, dermoscopy 0.003…1.4. Their product, ``busyness``, tells noise and text from skin: a plain patch
+    with a little sensor noise has a high sharpness and little detail, a hairy lesion the other way round. It is taken
+    at the centre in full resolution as well, because shrinking averages noise away.
     """
     scores = _statistics(pixels)
     faults: list[str] = []
@@ -87,18 +91,18 @@ def assess_image(pixels: RGBPixels, limit: Mapping[str, float]) -> Assessment:
     elif scores["contrast"] < limit["contrast_min"]:
         faults.append("the frame is nearly uniform")
     else:
-        if scores["sharpness"] > limit["sharpness_max"]:
+        if scores["busyness"] > limit["busyness_max"]:
             faults.append("the frame holds noise or text, not a photograph of skin")
-        if scores["chroma"] < limit["chroma_min"]:
-            faults.append("the frame has no colour")
-        elif scores["skin"] < limit["skin_min"]:
-            faults.append("the colours are not those of skin")
-        if scores["sharpness"] < limit["sharpness_min"]:
+        if scores["sharpness"] < limit["sharpness_min"] or scores["detail"] < limit["detail_min"]:
             doubts.append("the image is blurred")
         if scores["brightness"] < limit["brightness_min"]:
             doubts.append("the image is underexposed")
-        if scores["brightness"] > limit["brightness_max"]:
+        elif scores["brightness"] > limit["brightness_max"]:
             doubts.append("the image is overexposed")
+        elif scores["chroma"] < limit["chroma_min"]:  # colour can be judged only where the exposure leaves some
+            faults.append("the frame has no colour")
+        elif scores["skin"] < limit["skin_min"]:
+            faults.append("the colours are not those of skin")
         elif scores["glare"] > limit["glare_max"]:
             doubts.append("glare covers much of the image")
     return Assessment(tuple(faults), tuple(doubts), scores)
@@ -167,9 +171,9 @@ def _statistics(pixels: RGBPixels) -> dict[str, float]:
     if scale < 1.0:
         size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
         small = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     contrast = float(grey.std())
-    laplacian = cv2.Laplacian(grey, cv2.CV_32F)
+    detail = float(cv2.Laplacian(grey, cv2.CV_32F).var())
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).reshape(-1, 3)
     a, b = lab[:, 1].astype(np.float32) - 128.0, lab[:, 2].astype(np.float32) - 128.0
     chroma = np.sqrt(a * a + b * b)
@@ -178,7 +182,9 @@ def _statistics(pixels: RGBPixels) -> dict[str, float]:
     warm = (a * 0.6428 + b * 0.7660 > 0.0) & (a * 0.9397 + b * 0.3420 > 0.0)
     return {
         "shorter_side": float(min(rows, columns)),
-        "sharpness": float(laplacian.var()) / max(contrast * contrast, 1e-6),
+        "detail": detail,
+        "sharpness": detail / max(contrast * contrast, 1e-6),
+        "busyness": max(_busyness(grey), _busyness(_centre(pixels))),
         "brightness": float(grey.mean()),
         "highlight": float(np.percentile(grey, 95)),
         "contrast": contrast,
@@ -186,3 +192,15 @@ def _statistics(pixels: RGBPixels) -> dict[str, float]:
         "chroma": float(chroma.mean()),
         "skin": float(np.count_nonzero(warm & lit & (chroma > 4.0))) / max(1.0, float(np.count_nonzero(lit))),
     }
+
+
+def _busyness(grey: npt.NDArray[np.uint8]) -> float:
+    detail = float(cv2.Laplacian(grey, cv2.CV_32F).var())
+    return detail * detail / max(float(grey.var()), 1e-6)
+
+
+def _centre(pixels: RGBPixels) -> npt.NDArray[np.uint8]:
+    """Grey centre of at most 384 × 384 pixels, in full resolution."""
+    top, left = (max(0, (int(side) - _WORKING_SIDE) // 2) for side in pixels.shape[:2])
+    centre = np.ascontiguousarray(pixels[top : top + _WORKING_SIDE, left : left + _WORKING_SIDE])
+    return np.asarray(cv2.cvtColor(centre, cv2.COLOR_RGB2GRAY), dtype=np.uint8)

@@ -43,7 +43,7 @@ def predict(logits: npt.NDArray[np.float32], temperature: float) -> Prediction:
     return Prediction(
         logits=raw,
         probabilities=probabilities,
-        best=int(probabilities.argmax()),
+        best=int(raw.argmax()),
         confidence=float(first),
         margin=float(first - second),
         entropy=float(max(0.0, -(positive * np.log(positive)).sum()) / math.log(len(raw))),

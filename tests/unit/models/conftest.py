@@ -29,7 +29,7 @@ def tiny_graph(bias=None, seed=3):
     bias = np.zeros(7) if bias is None else np.asarray(bias, dtype=float)
     constants = {
         "w_mask": np.full((1, 3, 1, 1), -4.0, np.float32),
-        "b_mask": np.array([-1.5], np.float32),
+        "b_mask": np.array([1.0], np.float32),
         "w_features": random.normal(0, 1, (FEATURES, 3, 8, 8)).astype(np.float32) / 8,
         "w_classes": random.normal(0, 0.4, (7, FEATURES, 1, 1)).astype(np.float32),
         "b_classes": bias.astype(np.float32),
