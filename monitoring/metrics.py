@@ -48,6 +48,7 @@ INSTRUMENTS: tuple[Instrument, ...] = (
     Instrument("cds_deliveries", "counter", "delivery attempts and how they ended", ("destination", "state")),
     Instrument("cds_step_seconds", "histogram", "duration of one step (analyse, render, deliver)", ("step",)),
     Instrument("cds_end_to_end_seconds", "histogram", "from acceptance of an image to its stored results"),
+    Instrument("cds_http_seconds", "histogram", "duration of HTTP requests", ("method", "route", "status")),
     Instrument("cds_analyses_waiting", "gauge", "analyses accepted and without results", ("state",)),
     Instrument("cds_oldest_waiting_seconds", "gauge", "age of the oldest analysis without results"),
     Instrument("cds_deliveries_open", "gauge", "deliveries not finished", ("destination", "state")),

@@ -19,6 +19,8 @@ from dermoscopy.database import unit_of_work
 from dermoscopy.errors import AuditLogTampered
 from dermoscopy.ports import AuditEntry
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
 ROOT = Path(__file__).resolve().parents[3]
 APPENDER = Path(__file__).with_name("appender.py")
 COUNT = 20
@@ -47,7 +49,11 @@ def subjects(engine):
 def test_two_processes_of_four_threads_each(url, engine, tmp_path):
     keys = tmp_path / "keys"
     processes = [start(url, keys, name) for name in ("one", "two")]
-    assert [process.wait(100) for process in processes] == [0, 0]
+    try:
+        assert [process.wait(240) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
     sequence_all(engine, open_signer(keys), witness=keys / "outside.jsonl")
     wanted = {f"{name}-{thread}-{number}" for name in ("one", "two") for thread in range(4) for number in range(COUNT)}
     placed = subjects(engine)
@@ -63,11 +69,13 @@ def test_killed_in_the_middle_nothing_is_lost_or_doubled(url, engine, tmp_path):
     for turn in range(4):
         process = start(url, keys, f"killed{turn}", 100000)
         before = count(engine)
-        while count(engine) < before + 20 and process.poll() is None:
-            time.sleep(0.05)
-        time.sleep(0.1 * turn)
-        process.send_signal(signal.SIGKILL)
-        process.wait(30)
+        try:
+            while count(engine) < before + 20 and process.poll() is None:
+                time.sleep(0.05)
+            time.sleep(0.1 * turn)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait(30)
     sequence_all(engine, open_signer(keys), witness=keys / "outside.jsonl")
     with engine.connect() as connection:
         committed = set(connection.execute(sa.select(LEAF.c.subject_id)).scalars())
