@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import VLPhotographicImageStorage, generate_uid
 
 from tests.peers.example_dicom import dermoscopic_photograph, lesion_image, segmentation_of
 from tests.peers.orthanc import Orthanc
 from tests.peers.seg_readers import READERS, UnreadableSegmentation
-from tests.peers.seg_readers.ohif import Shown, ohif
+from tests.peers.seg_readers.ohif import Ohif, Shown, ohif
 
 pytestmark = pytest.mark.peers
-
-VL_PHOTOGRAPHIC = "1.2.840.10008.5.1.4.1.1.77.1.4"
 
 
 @pytest.fixture
@@ -59,14 +58,11 @@ def test_without_plane_geometry_two_readers_refuse_a_segmentation(
             READERS[name](path, source, 1)
 
 
-def _viewed(pacs: Orthanc, files: tuple[Path, Path], *, knows_dermoscopic: bool = False) -> Shown:
+def _viewed(viewer: Ohif, pacs: Orthanc, files: tuple[Path, Path]) -> Shown:
     for path in files:
         pacs.upload(path)
     source, segmentation = (pydicom.dcmread(path) for path in files)
-    with ohif(pacs.dicomweb_url, knows_dermoscopic=knows_dermoscopic) as viewer:
-        return viewer.open_segmentation(
-            source.StudyInstanceUID, source.SeriesInstanceUID, segmentation.SeriesInstanceUID
-        )
+    return viewer.open_segmentation(source.StudyInstanceUID, source.SeriesInstanceUID, segmentation.SeriesInstanceUID)
 
 
 def _agreement(drawn: np.ndarray | None, mask: np.ndarray) -> float:
@@ -74,29 +70,36 @@ def _agreement(drawn: np.ndarray | None, mask: np.ndarray) -> float:
     return float((drawn & mask).sum() / (drawn | mask).sum())
 
 
-def test_viewer_draws_a_segmentation_over_a_colour_photograph(pacs: Orthanc, tmp_path: Path) -> None:
-    pixels, mask = lesion_image()
-    image = dermoscopic_photograph(pixels)
-    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = VL_PHOTOGRAPHIC
-    image.Modality = "XC"
-    shown = _viewed(pacs, _written(image, mask, tmp_path))
-    assert shown.image_shown and shown.listed and shown.segments == ["Lesion"]
-    assert np.array_equal(shown.label_map, mask)
-    assert _agreement(shown.drawn, mask) > 0.95
-
-
-def test_viewer_as_published_does_not_know_dermoscopic_photography(
-    pacs: Orthanc, pair: tuple[Path, Path, np.ndarray]
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_viewer_as_published_draws_over_a_colour_photograph_and_does_not_know_dermoscopic_ones(
+    pacs: Orthanc, pair: tuple[Path, Path, np.ndarray], tmp_path: Path
 ) -> None:
-    source, segmentation, _ = pair
-    shown = _viewed(pacs, (source, segmentation))
-    assert shown.listed
-    assert not shown.image_shown and shown.label_map is None and shown.errors
+    source, segmentation, mask = pair
+    image = pydicom.dcmread(source)
+    image.StudyInstanceUID, image.SeriesInstanceUID, image.SOPInstanceUID = (generate_uid() for _ in range(3))
+    image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = VLPhotographicImageStorage
+    image.Modality = "XC"
+    (tmp_path / "ordinary").mkdir()
+    with ohif(pacs.dicomweb_url) as viewer:
+        shown = _viewed(viewer, pacs, _written(image, mask, tmp_path / "ordinary"))
+        assert shown.image_shown and shown.listed and shown.segments == ["Lesion"]
+        assert np.array_equal(shown.label_map, mask)
+        assert _agreement(shown.drawn, mask) > 0.95
+
+        shown = _viewed(viewer, pacs, (source, segmentation))
+        assert shown.listed
+        assert not shown.image_shown and shown.label_map is None
+        assert shown.errors  # it does not say so: its page falls over
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(500)
 def test_viewer_that_knows_dermoscopic_photography_draws_it(pacs: Orthanc, pair: tuple[Path, Path, np.ndarray]) -> None:
     source, segmentation, mask = pair
-    shown = _viewed(pacs, (source, segmentation), knows_dermoscopic=True)
+    with ohif(pacs.dicomweb_url, knows_dermoscopic=True) as viewer:
+        shown = _viewed(viewer, pacs, (source, segmentation))
     assert shown.image_shown and shown.segments == ["Lesion"]
     assert np.array_equal(shown.label_map, mask)
     assert _agreement(shown.drawn, mask) > 0.95

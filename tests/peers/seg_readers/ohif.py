@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
-from playwright.sync_api import TimeoutError as PageTimeout
+from playwright.sync_api import BrowserContext, Page, sync_playwright
 
 from tests.peers.processes import program
 from tests.peers.seg_readers.viewer_server import viewer_server
+
+Corners = dict[str, float]
 
 # Software rendering: the viewer draws with WebGL, and a test machine has no graphics card.
 _CHROMIUM = [
@@ -81,75 +83,96 @@ class Shown:
 class Ohif:
     """A running viewer in front of a PACS."""
 
-    def __init__(self, url: str, browser: Browser) -> None:
+    def __init__(self, url: str, browser: BrowserContext) -> None:
         self.url = url
         self._browser = browser
 
     def open_segmentation(
-        self, study_uid: str, image_series_uid: str, segmentation_series_uid: str, *, seconds: float = 60
+        self, study_uid: str, image_series_uid: str, segmentation_series_uid: str, *, seconds: float = 90
     ) -> Shown:
-        """Open the study in the viewer's segmentation mode and double-click the segmentation's series."""
+        """Open the study in the viewer's segmentation mode and double-click the segmentation's series.
+
+        seconds bounds each of the few things that are waited for.
+        """
         shown = Shown()
-        page = self._browser.new_page(viewport={"width": 1400, "height": 900})
+        page = self._browser.new_page()
+        page.set_default_timeout(seconds * 1000)
         page.on("pageerror", lambda error: shown.errors.append(str(error).splitlines()[0]))
         try:
-            page.goto(f"{self.url}/segmentation?StudyInstanceUIDs={study_uid}", timeout=seconds * 1000)
-            sets = self._display_sets(page, {image_series_uid, segmentation_series_uid}, seconds)
-            chosen = sets.get(segmentation_series_uid)
-            image = sets.get(image_series_uid)
+            page.goto(f"{self.url}/segmentation?StudyInstanceUIDs={study_uid}", wait_until="commit")
+            both = {image_series_uid, segmentation_series_uid}
+            _until(page, lambda: both <= _display_sets(page).keys(), seconds)
+            sets = _display_sets(page)
+            image, segmentation = sets.get(image_series_uid), sets.get(segmentation_series_uid)
             if image is not None and not image["unsupported"]:
-                shown.image_shown = _wait(page, _CORNERS, seconds)
-                page.wait_for_timeout(1000)  # the picture comes after its geometry
-            shown.before = page.screenshot()
+                shown.image_shown = _until(page, lambda: page.evaluate(_CORNERS), seconds)
             corners = page.evaluate(_CORNERS)
-            if chosen is None:
+            shown.before = _settled(page, corners, None)
+            if segmentation is None:
                 return shown
-            row = page.locator(f'[id="thumbnail-{chosen["id"]}"]')
-            shown.listed = row.is_visible()
-            row.dblclick(timeout=seconds * 1000)
-            _wait(page, _LABEL_MAP, seconds if shown.image_shown else 5, chosen["id"])
+            row = page.locator(f'[id="thumbnail-{segmentation["id"]}"]')
+            row.wait_for()
+            shown.listed = True
+            row.dblclick()
+            _until(page, lambda: shown.errors or page.evaluate(_LABEL_MAP, segmentation["id"]), seconds)
+            held = page.evaluate(_LABEL_MAP, segmentation["id"])
             page.mouse.move(700, 5)  # off the picture: hovering draws
-            page.wait_for_timeout(1500)
-            shown.screenshot = page.screenshot()
-            held = page.evaluate(_LABEL_MAP, chosen["id"])
+            shown.screenshot = _settled(page, corners, shown.before)
             if held:
                 labels = np.frombuffer(base64.b64decode(held["labels"]), np.uint8)
                 shown.label_map = labels.reshape(held["rows"], held["columns"]) > 0
                 shown.segments = list(held["segments"])
             if corners:
-                shown.drawn = _changed(shown.before, shown.screenshot, corners)
+                shown.drawn = _differs(shown.before, shown.screenshot, corners)
             return shown
         finally:
             page.close()
 
-    def _display_sets(self, page: Page, series: set[str], seconds: float) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {}
-        for _ in range(int(seconds / 0.25)):
-            found = {entry["series"]: entry for entry in page.evaluate(_DISPLAY_SETS)}
-            if series <= found.keys() and page.locator(f'[id="thumbnail-{found[max(series)]["id"]}"]').count():
-                break
-            page.wait_for_timeout(250)
-        return found
+
+def _display_sets(page: Page) -> dict[str, dict[str, Any]]:
+    return {entry["series"]: entry for entry in page.evaluate(_DISPLAY_SETS)}
 
 
-def _wait(page: Page, script: str, seconds: float, argument: object = None) -> bool:
-    try:
-        page.wait_for_function(script, arg=argument, timeout=seconds * 1000)
-    except PageTimeout:
-        return False
+def _until(page: Page, ready: Callable[[], object], seconds: float) -> bool:
+    """Poll until ready() holds; False when it never did."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > deadline:
+            return False
+        page.wait_for_timeout(200)
     return True
 
 
-def _changed(before: bytes, after: bytes, corners: dict[str, float]) -> np.ndarray:
-    """Which of the image's pixels look different on the screen, sampled at each pixel's centre."""
-    first, second = (np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int) for png in (before, after))
-    differs = np.abs(first - second).max(axis=2) > _CHANGED
+def _settled(page: Page, corners: Corners | None, unlike: bytes | None, *, seconds: float = 20) -> bytes:
+    """A picture of the page that has stopped changing, and shows something other than `unlike` (or than black)."""
+    last = page.screenshot()
+    if corners is None:
+        return last
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        page.wait_for_timeout(500)
+        now = page.screenshot()
+        seen = _differs(unlike, now, corners).any() if unlike else _sampled(now, corners).std() > 1
+        if seen and not _differs(last, now, corners).any():
+            return now
+        last = now
+    return last
+
+
+def _sampled(png: bytes, corners: Corners) -> np.ndarray:
+    """The picture's colours on the screen, taken at the centre of each of the image's pixels."""
+    screen = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
     rows, columns = int(corners["rows"]), int(corners["columns"])
     y = corners["y0"] + (np.arange(rows) + 0.5) * (corners["y1"] - corners["y0"]) / rows
     x = corners["x0"] + (np.arange(columns) + 0.5) * (corners["x1"] - corners["x0"]) / columns
-    inside_y = np.clip(y.astype(int), 0, differs.shape[0] - 1)
-    inside_x = np.clip(x.astype(int), 0, differs.shape[1] - 1)
-    return differs[np.ix_(inside_y, inside_x)]
+    inside_y = np.clip(y.astype(int), 0, screen.shape[0] - 1)
+    inside_x = np.clip(x.astype(int), 0, screen.shape[1] - 1)
+    return screen[np.ix_(inside_y, inside_x)]
+
+
+def _differs(first: bytes, second: bytes, corners: Corners) -> np.ndarray:
+    """Which of the image's pixels look different in two pictures of the screen."""
+    return np.abs(_sampled(first, corners) - _sampled(second, corners)).max(axis=2) > _CHANGED
 
 
 @contextmanager
@@ -163,6 +186,6 @@ def ohif(dicomweb_url: str, *, knows_dermoscopic: bool = False) -> Iterator[Ohif
     with viewer_server(dicomweb_url, knows_dermoscopic=knows_dermoscopic) as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=_CHROMIUM)
         try:
-            yield Ohif(url, browser)
+            yield Ohif(url, browser.new_context(viewport={"width": 1200, "height": 700}))
         finally:
             browser.close()

@@ -106,6 +106,8 @@ def _handler(pages: Path, dicomweb_url: str, knows_dermoscopic: bool) -> type[Ba
             self.send_response_only(code)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
+            if not self.path.startswith("/dicom-web/"):
+                self.send_header("Cache-Control", "max-age=3600")  # the second study opens with what the first loaded
             # SharedArrayBuffer, which the viewer's decoders ask for, needs an isolated page.
             self.send_header("Cross-Origin-Opener-Policy", "same-origin")
             self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
