@@ -83,7 +83,7 @@ class FhirDestination:
             bundle = addressed(json.loads(artifact.data), patient, system, identity.patient_id)
             secrets = (identity.patient_id, patient.removeprefix("Patient/"))
             sent = json.dumps(bundle, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-            reference = self._stored(bundle["entry"], secrets)
+            reference = self._stored(bundle["entry"], patient, secrets)
             repeated = bool(reference)
             if not repeated:
                 answer = json_of(self._post("", sent, FHIR_JSON), self._server, secrets)
@@ -118,8 +118,8 @@ class FhirDestination:
         patient_identities(patient, self._issuers.issuer_of_system)  # one patient, but under one identifier only
         return f"Patient/{patient_id}"
 
-    def _stored(self, entries: Sequence[JsonObject], secrets: tuple[str, ...]) -> str:
-        """The report if the server already has exactly this one; empty if the bundle is to be sent.
+    def _stored(self, entries: Sequence[JsonObject], patient: str, secrets: tuple[str, ...]) -> str:
+        """The report if the server has exactly this one for this patient; empty if the bundle is to be sent.
 
         Raises `Rejected` if a report that is no longer preliminary would be replaced: a clinician has spoken since.
         """
@@ -136,7 +136,8 @@ class FhirDestination:
             raise Rejected(f"{self._server} holds {len(found)} reports with the identifier of this one")
         if not found:
             return ""
-        if report["meta"]["tag"][0] in (found[0].get("meta") or {}).get("tag", ()):
+        of_patient = str((found[0].get("subject") or {}).get("reference") or "")
+        if f"/{of_patient}".endswith(f"/{patient}") and _tagged(found[0], report["meta"]["tag"][0]):
             return _location({}, found[0])
         if found[0].get("status") not in _OPEN:
             raise Rejected(f"{self._server} holds this report as {found[0].get('status')!r}: it is not replaced")
@@ -199,6 +200,11 @@ def _escape(token: str) -> str:
 def _resources(bundle: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     found = [entry.get("resource") for entry in bundle.get("entry") or () if isinstance(entry, Mapping)]
     return [resource for resource in found if isinstance(resource, Mapping)]
+
+
+def _tagged(resource: Mapping[str, Any], tag: Mapping[str, str]) -> bool:
+    tags = (resource.get("meta") or {}).get("tag") or ()
+    return any((t.get("system"), t.get("code")) == (tag["system"], tag["code"]) for t in tags)
 
 
 def addressed(bundle: JsonObject, patient: str, system: str, value: str) -> JsonObject:

@@ -191,13 +191,46 @@ def test_the_default_issuer_stands_in(ehr):
 def stored_report(**changes):
     entries = json.loads(BUNDLE.data)["entry"]
     report = next(e["resource"] for e in entries if e["resource"]["resourceType"] == "DiagnosticReport")
-    return {**report, "id": "r-1", **changes, "meta": {**report["meta"], "versionId": "4", **changes.get("meta", {})}}
+    subject = {"reference": "Patient/p-1"}
+    return {
+        **report,
+        "id": "r-1",
+        "subject": subject,
+        **changes,
+        "meta": {**report["meta"], "versionId": "4", **changes.get("meta", {})},
+    }
 
 
 def test_a_repeat_sends_nothing(ehr, destination):
     ehr.reports = searchset(stored_report())
     assert destination.deliver(BUNDLE, ANALYSIS).reference == "DiagnosticReport/r-1/_history/4"
     assert ehr.sent == []
+
+
+@pytest.mark.parametrize("reference", ["Patient/p-1", "https://ehr.example/fhir/Patient/p-1"])
+def test_servers_may_answer_with_whole_addresses(reference, ehr, destination):
+    ehr.reports = searchset(stored_report(subject={"reference": reference}))
+    destination.deliver(BUNDLE, ANALYSIS)
+    assert ehr.sent == []
+
+
+@pytest.mark.parametrize(
+    "subject", [{"reference": "Patient/p-2"}, {"reference": "Patient/xp-1"}, {"display": "?"}, None]
+)
+def test_a_report_of_another_patient_is_corrected(subject, ehr, destination):
+    """A person assigned the image to somebody else after it had been delivered."""
+    ehr.reports = searchset(stored_report(subject=subject))
+    destination.deliver(BUNDLE, ANALYSIS)
+    (sent,) = ehr.sent
+    assert {e["resource"]["subject"]["reference"] for e in sent["entry"] if "subject" in e["resource"]} == {
+        "Patient/p-1"
+    }
+
+
+def test_a_confirmed_report_of_another_patient_is_for_a_person(ehr, destination):
+    ehr.reports = searchset(stored_report(subject={"reference": "Patient/p-2"}, status="final"))
+    with pytest.raises(Rejected, match="not replaced"):
+        destination.deliver(BUNDLE, ANALYSIS)
 
 
 def test_an_amendment_of_a_preliminary_report_is_sent(ehr, destination):
