@@ -6,7 +6,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final, cast
 
@@ -16,7 +17,15 @@ from dicom_listener import wire
 from dicom_listener.handlers import StoreRequest
 from dicom_listener.status import SUCCESS, UNRECOGNISED_OPERATION, DimseStatus
 from dicom_listener.syntaxes import IMAGE_CLASSES, NEGOTIATED_SYNTAXES, VERIFICATION
-from dicom_listener.wire import AssociateRequest, Command, ProposedContext, ProtocolError
+from dicom_listener.wire import (
+    AssociateRequest,
+    Command,
+    ProposedContext,
+    ProtocolError,
+    Readable,
+    SocketStream,
+    set_timeouts,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +54,7 @@ class Limits:
 class _Message:
     context_id: int
     command: Command | None = None
-    parts: list[bytes] = field(default_factory=list)
+    parts: list[memoryview] = field(default_factory=list)
     size: int = 0
 
 
@@ -74,11 +83,8 @@ class Association:
     def serve(self) -> None:
         """Negotiate, then answer messages until release, abort, loss of the connection or `finish`."""
         try:
-            self._socket.settimeout(self._limits.negotiation_timeout)
-            if self._tls is not None:
-                self._socket = self._tls.wrap_socket(self._socket, server_side=True)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with cast(BinaryIO, self._socket.makefile("rb", buffering=RECEIVE_BUFFER)) as stream:
+            with self._opened() as stream:
                 try:
                     self._converse(stream)
                 except ProtocolError as error:
@@ -91,6 +97,24 @@ class Association:
             log.warning("association.lost", reason=type(error).__name__, caller=self.caller)
         finally:
             self._close()
+
+    @contextmanager
+    def _opened(self) -> Iterator[Readable]:
+        """The stream of this connection, after the TLS handshake where there is one."""
+        if self._tls is None:
+            self._limit(self._limits.negotiation_timeout)
+            yield SocketStream(self._socket)
+            return
+        self._socket.settimeout(self._limits.negotiation_timeout)
+        self._socket = self._tls.wrap_socket(self._socket, server_side=True)
+        with cast(BinaryIO, self._socket.makefile("rb", buffering=RECEIVE_BUFFER)) as stream:
+            yield stream
+
+    def _limit(self, seconds: float) -> None:
+        if self._tls is None:
+            set_timeouts(self._socket, seconds)
+        else:
+            self._socket.settimeout(seconds)
 
     def finish(self) -> None:
         """End after the message in hand; an association that waits for its next message ends now."""
@@ -105,10 +129,10 @@ class Association:
         """Close the connection whatever it is doing; what is not answered yet was not promised."""
         self._close()
 
-    def _converse(self, stream: BinaryIO) -> None:
+    def _converse(self, stream: Readable) -> None:
         if not self._negotiate(stream):
             return
-        self._socket.settimeout(self._limits.idle_timeout)
+        self._limit(self._limits.idle_timeout)
         message: _Message | None = None
         while True:
             head = wire.read_pdu_header(stream)
@@ -137,7 +161,7 @@ class Association:
             else:
                 raise ProtocolError(f"unexpected PDU type {kind}", 1 if kind > wire.ABORT or kind == 0 else 2)
 
-    def _negotiate(self, stream: BinaryIO) -> bool:
+    def _negotiate(self, stream: Readable) -> bool:
         head = wire.read_pdu_header(stream)
         if head is None:
             return False
@@ -174,16 +198,19 @@ class Association:
             return wire.encode_reject(1, 1, 3), "calling AE title not recognised"
         return None
 
-    def _read_values(self, stream: BinaryIO, length: int, message: _Message | None) -> _Message | None:
+    def _read_values(self, stream: Readable, length: int, message: _Message | None) -> _Message | None:
         """Read the values of one P-DATA-TF (PS3.8 9.3.5); the unfinished message, or ``None`` once answered."""
         if length > self._limits.max_pdu + 6:
             raise ProtocolError("P-DATA-TF is longer than negotiated", 6)
-        while length > 0:
-            size, context_id, control = _value_header(wire.read_exactly(stream, 6))
-            if size < 2 or size + 4 > length:
+        body = memoryview(wire.read_exactly(stream, length))
+        position = 0
+        while position < length:
+            size, context_id, control = _value_header(body[position : position + 6])
+            end = position + 4 + size
+            if size < 2 or end > length:
                 raise ProtocolError("presentation data value runs past its PDU", 6)
-            fragment = wire.read_exactly(stream, size - 2)
-            length -= size + 4
+            fragment = body[position + 6 : end]
+            position = end
             if message is None:
                 message = _Message(context_id)
             if context_id != message.context_id or context_id not in self._contexts:
@@ -192,7 +219,7 @@ class Association:
                 message = None
         return message
 
-    def _take(self, message: _Message, fragment: bytes, control: int) -> bool:
+    def _take(self, message: _Message, fragment: memoryview, control: int) -> bool:
         """Add ``fragment``; true once the message was complete and has been answered. Control header: PS3.8 E.2."""
         is_command, is_last = bool(control & 1), bool(control & 2)
         if is_command == (message.command is not None):
@@ -207,7 +234,7 @@ class Association:
             message.parts.clear()  # read on to keep in step with the sender, keep nothing
         if not is_last:
             return False
-        whole = message.parts[0] if len(message.parts) == 1 else b"".join(message.parts)
+        whole = b"".join(message.parts)
         if is_command:
             message.command = wire.parse_command(whole)
             message.parts, message.size = [], 0
@@ -255,7 +282,10 @@ class Association:
         self._socket.close()
 
 
-def _value_header(head: bytes) -> tuple[int, int, int]:
+def _value_header(head: memoryview) -> tuple[int, int, int]:
+    """(item length, presentation context id, message control header) of a presentation data value (PS3.8 9.3.5.1)."""
+    if len(head) < 6:
+        raise ProtocolError("presentation data value is too short", 6)
     return int.from_bytes(head[:4], "big"), head[4], head[5]
 
 

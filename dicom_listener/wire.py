@@ -7,10 +7,11 @@ of through a polling state machine is what makes reception several times faster;
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO, Final
+from typing import Final, Protocol
 
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_listener.status import DimseStatus
@@ -26,6 +27,43 @@ MAX_ASSOCIATE_BYTES: Final = 1 << 20
 
 ACCEPTED, ABSTRACT_SYNTAX_REFUSED, TRANSFER_SYNTAXES_REFUSED = 0, 3, 4
 """Result/reason of a presentation context (PS3.8 Table 9-18)."""
+
+
+class Readable(Protocol):
+    """A blocking byte stream: ``read(n)`` returns ``n`` bytes, or fewer at its end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class SocketStream:
+    """Reads a plain socket with as few system calls as can be: one for each piece that is asked for.
+
+    The socket must block; its timeout is the kernel's (`set_timeouts`), since Python's own costs a poll per call.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._receive = connection.recv
+
+    def read(self, size: int, /) -> bytes:
+        """``size`` bytes, or fewer at the end. Raises `TimeoutError` when the peer is silent for too long."""
+        try:
+            data = self._receive(size, socket.MSG_WAITALL)
+            while data and len(data) < size:  # a signal or a timeout came in between
+                more = self._receive(size - len(data), socket.MSG_WAITALL)
+                if not more:
+                    break
+                data += more
+        except BlockingIOError as error:
+            raise TimeoutError("the peer is silent") from error
+        return data
+
+
+def set_timeouts(connection: socket.socket, seconds: float) -> None:
+    """Let the kernel end a receive or send on a blocking ``connection`` after ``seconds``."""
+    connection.settimeout(None)
+    limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
 class ProtocolError(Exception):
@@ -79,7 +117,7 @@ class Command:
         return self.elements.get(element, b"").rstrip(b"\0 ").decode("ascii", "replace")
 
 
-def read_exactly(stream: BinaryIO, count: int) -> bytes:
+def read_exactly(stream: Readable, count: int) -> bytes:
     """``count`` bytes. Raises `ConnectionLost` when the peer closes first."""
     data = stream.read(count)
     if len(data) < count:
@@ -87,7 +125,7 @@ def read_exactly(stream: BinaryIO, count: int) -> bytes:
     return data
 
 
-def read_pdu_header(stream: BinaryIO) -> tuple[int, int] | None:
+def read_pdu_header(stream: Readable) -> tuple[int, int] | None:
     """(PDU type, length in bytes of the rest), or ``None`` when the peer closed the connection between PDUs."""
     head = stream.read(6)
     if not head:
