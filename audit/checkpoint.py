@@ -150,12 +150,13 @@ def write_checkpoints(path: Path, checkpoints: Iterable[Checkpoint]) -> None:
 
 
 def read_checkpoints(path: Path) -> Iterator[Checkpoint]:
-    """Checkpoints of a file of JSON lines. A half-written last line (power cut) is passed over."""
+    """Checkpoints of a file of JSON lines. A line that a power cut left half written is passed over."""
     with path.open(encoding="utf-8") as file:
         for line in file:
-            if not line.endswith("\n"):
-                return
-            yield checkpoint_from(json.loads(line))
+            try:
+                yield checkpoint_from(json.loads(line))
+            except (ValueError, KeyError, TypeError):
+                continue
 
 
 def checkpoint_from(row: Mapping[str, object]) -> Checkpoint:

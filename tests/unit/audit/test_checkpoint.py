@@ -64,6 +64,8 @@ def test_the_file_outside_survives_a_half_written_line(tmp_path):
     path = tmp_path / "outside.jsonl"
     written = [signer.sign(number, number + 1, ROOT, AT) for number in range(3)]
     write_checkpoints(path, written[:2])
+    with path.open("a") as file:
+        file.write('{"number": 3, "tree_\n')
     write_checkpoints(path, written[2:])
     with path.open("a") as file:
         file.write('{"number": 3, "tree_')

@@ -12,6 +12,7 @@ from monitoring.drift import report
 from monitoring.features import features
 from tests.unit.monitoring.conftest import make_analysis
 
+pytestmark = pytest.mark.timeout(300)  # the first import alone takes seconds, minutes on a busy machine
 pytest.importorskip("evidently", reason="drift reports need the extra `drift` (evidently, pandas)")
 
 
