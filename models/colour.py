@@ -3,8 +3,9 @@
 The ABCD rule of dermatoscopy scores white, red, light brown, dark brown, blue-grey and black, one point each (Stolz et
 al., Eur J Dermatol 4:521, 1994; Nachbar et al., J Am Acad Dermatol 30:551, 1994). The rule names the colours and gives
 no coordinates. `REFERENCES` are this project's own prototypes, chosen on the published HAM10000 images; a pixel takes
-the nearest one by CIE 1976 ΔE*ab. A pixel that is nearer to the skin around the lesion than to any prototype, or
-farther than `FARTHEST` from all, takes none.
+the nearest one by CIE 1976 ΔE*ab. Dermoscopes differ in the colour of their light, and the eye adapts to it: the a* and
+b* of lesion and skin are first shifted so that the skin around has those of `SKIN_AB`. A pixel that is nearer to that
+skin than to any prototype, or farther than `FARTHEST` from all, takes none.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ REFERENCES: Mapping[str, tuple[float, float, float]] = {
     "black": (9.0, 3.0, 2.0),
 }
 """CIELAB (D65, L* 0…100, a*, b*) of each colour's prototype."""
+SKIN_AB = (14.0, 16.0)
+"""a* and b* that the skin around the lesion is taken to have, so that a colour cast of the light drops out."""
+LARGEST_CAST = 20.0
+"""Cast in a* and b* that is corrected at most, each."""
+PALEST_SKIN = 92.0
+"""L* from which on no cast is corrected (in full from 15 below): skin that is near white is overexposed."""
 FARTHEST = 32.0
 """ΔE*ab beyond which a pixel has none of the six colours."""
 PRESENT = 0.05
@@ -55,6 +62,11 @@ def colours_of(pixels: RGBPixels, mask: Mask) -> Colours:
         mask, pixels = mask[::step, ::step], pixels[::step, ::step]
     lesion = _to_lab(pixels[mask])
     skin = _skin_colour(pixels, mask)
+    if skin is not None:
+        trust = min(1.0, max(0.0, (PALEST_SKIN - skin[0]) / 15.0))
+        cast = trust * np.clip(np.subtract(skin[1:], SKIN_AB), -LARGEST_CAST, LARGEST_CAST)
+        lesion[:, 1:] -= cast.astype(np.float32)
+        skin = (skin[0], skin[1] - float(cast[0]), skin[2] - float(cast[1]))
     names = list(REFERENCES)
     prototypes = np.array([*REFERENCES.values(), *([skin] if skin is not None else [])], dtype=np.float32)
     # |x - p|² = |x|² - 2 x·p + |p|²; the nearest needs only the last two terms.

@@ -10,7 +10,7 @@ def rgb(lab):
     return np.clip(np.rint(value * 255), 0, 255).astype(np.uint8)
 
 
-SKIN = np.array([205, 160, 140], np.uint8)
+SKIN = np.array([205, 160, 143], np.uint8)
 
 
 def picture(*names):
@@ -73,3 +73,13 @@ def test_far_from_everything_is_none():
     found = colours_of(pixels, np.ones((60, 60), dtype=bool))
     assert found.count == 0
     assert found.variety == 0.0
+
+
+def test_a_colour_cast_of_the_light_drops_out():
+    pixels, mask = picture("dark brown", "light brown")
+    lab = cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    plain = colours_of(pixels, mask)
+    for cast in ((10, 0), (-9, -8), (0, -12)):
+        lit = cv2.cvtColor((lab + np.array([0, *cast])).astype(np.float32), cv2.COLOR_LAB2RGB)
+        found = colours_of(np.clip(np.rint(lit * 255), 0, 255).astype(np.uint8), mask)
+        assert found.fractions == pytest.approx(plain.fractions, abs=0.02)
