@@ -206,7 +206,7 @@ class AnalysisSummary:
 
 
 def summaries_of_patients(
-    session: Session, patients: Sequence[PatientIdentity], *, limit: int = 50
+    session: Session, patients: Sequence[PatientIdentity], *, limit: int = 200
 ) -> list[AnalysisSummary]:
     """Newest analyses of these patients first; one indexed query."""
     if not patients:

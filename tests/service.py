@@ -39,17 +39,22 @@ class RunningService:
             **settings,
             "dicom_port": self.dicom_port,
         }
-        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("CDS_")}
+        self.environment = {name: value for name, value in os.environ.items() if name == "CDS_MODELS_DIR" or not name.startswith("CDS_")}
         for name, value in values.items():
             text = json.dumps(value) if isinstance(value, dict | list) else str(value)
             self.environment[f"CDS_{name.upper()}"] = text
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+        self.use_code(REPOSITORY)
+
+    def use_code(self, checkout: Path) -> None:
+        """Run the code of this checkout from the next start on."""
+        self.environment.update(PYTHONPATH=str(checkout), PYTHONSAFEPATH="1")
         self.service = Service(
             [sys.executable, "-m", "cds_service", "serve"],
-            log=folder / "service.log",
+            log=self.folder / "service.log",
             ready=self._ready,
-            environment={**self.environment, "PYTHONPATH": str(REPOSITORY)},
+            environment=self.environment,
             seconds=120,
         )
 
@@ -63,7 +68,7 @@ class RunningService:
         """Run ``cds`` with the same settings beside the service."""
         return subprocess.run(
             [sys.executable, "-m", "cds_service", *arguments],
-            env={**self.environment, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"},
+            env={**self.environment, "COLUMNS": "200"},
             capture_output=True,
             text=True,
             timeout=seconds,

@@ -19,7 +19,7 @@ from tests.peers.dcmtk import storescu
 from tests.peers.dicom3tools import dciodvfy
 from tests.peers.fault_proxy import Delay, Fault, HttpFaultProxy, status
 from tests.peers.fhir_server import FhirServer
-from tests.peers.orthanc import DERMOSCOPIC_PHOTOGRAPHY, Orthanc, OurApplicationEntity
+from tests.peers.orthanc import Orthanc, OurApplicationEntity
 from tests.peers.processes import wait_until
 from tests.peers.seg_readers import READERS
 from tests.peers.seg_readers.ohif import ohif
@@ -28,6 +28,7 @@ from tests.service import ISSUER, SYSTEM, RunningService, running_service
 pytestmark = [pytest.mark.peers, pytest.mark.slow, pytest.mark.timeout(400)]
 
 PATIENT = "MRN-4711"
+DERMOSCOPIC_PHOTOGRAPHY = "1.2.840.10008.5.1.4.1.1.77.1.7"
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
