@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 CHAMPION_NAME = "champion.yaml"
 _CHUNK = 1 << 20
+_UNFINISHED = ".partial"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,8 @@ def open_package(store: Path, name: str, version: str) -> ModelPackage:
 def installed(store: Path) -> tuple[ModelPackage, ...]:
     """Every package under ``store``, by name and then version (numeric parts compared as numbers).
 
-    Raises `Misconfigured` at the first package whose manifest is wrong. A folder without a manifest (a copy in
-    progress) is no package.
+    Raises `Misconfigured` at the first package whose manifest is wrong. A folder without a manifest, or whose
+    name ends in ``.partial`` (training is still writing it), is no package.
     """
     return tuple(open_package(store, name, version) for name, version in _folders(store))
 
@@ -135,7 +136,8 @@ def appoint_champion(store: Path, package: ModelPackage) -> None:
 
 
 def _folders(store: Path) -> list[tuple[str, str]]:
-    found = [(path.parent.parent.name, path.parent.name) for path in store.glob(f"*/*/{MANIFEST_NAME}")]
+    folders = [path.parent for path in store.glob(f"*/*/{MANIFEST_NAME}")]
+    found = [(folder.parent.name, folder.name) for folder in folders if folder.suffix != _UNFINISHED]
     return sorted(found, key=lambda pair: (pair[0], _version_key(pair[1])))
 
 

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 
@@ -18,6 +19,13 @@ def test_installed_lists_versions_in_numeric_order(build_package, tmp_path):
 def test_an_empty_or_absent_store_holds_nothing(tmp_path):
     assert installed(tmp_path) == ()
     assert installed(tmp_path / "absent") == ()
+
+
+def test_what_is_being_written_is_not_installed(build_package, tmp_path):
+    package = build_package()
+    shutil.copytree(package.folder, package.folder.with_name("1.1.0.partial"))
+    (tmp_path / "store" / "tiny" / "1.2.0").mkdir()
+    assert [each.manifest.version for each in installed(tmp_path / "store")] == ["1.0.0"]
 
 
 def test_the_champion_is_named_and_never_guessed(build_package, tmp_path):
