@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import tarfile
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -261,3 +262,22 @@ def test_the_same_picture_has_one_digest_in_every_lossless_encoding():
         decode(source(compressed(s), s)).pixel_digest for s in (JPEG2000Lossless, JPEGLSLossless, RLELossless)
     } | {decode(source()).pixel_digest, decode(picture_source("PNG", picture())).pixel_digest}
     assert len(digests) == 1
+
+
+def test_real_photographs_come_back_as_pillow_decodes_them(shared_data):
+    """A JPEG put into DICOM as it is decodes to the picture that the JPEG file holds."""
+    archives = sorted(shared_data.glob("ham10000-native-*.tar"))
+    if not archives:
+        pytest.skip("no native dermoscopy images in the shared data")
+    with tarfile.open(archives[0]) as archive:
+        members = [member for member in archive if member.isfile() and member.name.lower().endswith(".jpg")][:3]
+        photographs = [archive.extractfile(member).read() for member in members]
+    assert photographs
+    for photograph in photographs:
+        plain = np.asarray(Image.open(io.BytesIO(photograph)).convert("RGB"))
+        made = dataset(plain, PhotometricInterpretation="YBR_FULL_422")
+        made.PixelData = encapsulate([photograph])
+        made["PixelData"].is_undefined_length = True
+        assert close(decode(source(made, JPEG_BASELINE)).pixels, plain, 1.5)
+        stored = replace(picture_source("JPEG"), data=photograph)
+        assert np.array_equal(decode(stored).pixels, plain)
