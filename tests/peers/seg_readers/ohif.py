@@ -104,9 +104,10 @@ class Ohif:
             _until(page, lambda: both <= _display_sets(page).keys(), seconds)
             sets = _display_sets(page)
             image, segmentation = sets.get(image_series_uid), sets.get(segmentation_series_uid)
+            corners = None
             if image is not None and not image["unsupported"]:
-                shown.image_shown = _until(page, lambda: page.evaluate(_CORNERS), seconds)
-            corners = page.evaluate(_CORNERS)
+                corners = _steady_corners(page, seconds)
+            shown.image_shown = corners is not None
             shown.before = _settled(page, corners, None)
             if segmentation is None:
                 return shown
@@ -131,6 +132,17 @@ class Ohif:
 
 def _display_sets(page: Page) -> dict[str, dict[str, Any]]:
     return {entry["series"]: entry for entry in page.evaluate(_DISPLAY_SETS)}
+
+
+def _steady_corners(page: Page, seconds: float) -> Corners | None:
+    """Where the image lies once that no longer changes: the viewer lays its panes out more than once."""
+    seen: list[Corners | None] = [None]
+
+    def same_again() -> bool:
+        seen.append(page.evaluate(_CORNERS))
+        return seen[-1] is not None and seen[-1] == seen[-2]
+
+    return seen[-1] if _until(page, same_again, seconds) else None
 
 
 def _until(page: Page, ready: Callable[[], object], seconds: float) -> bool:
