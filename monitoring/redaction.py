@@ -24,7 +24,7 @@ SENSITIVE = (
     "assertion", "identifier",
 )  # fmt: skip
 """A key is sensitive when it, in lower case and without punctuation, contains one of these."""
-SENSITIVE_EXACT = frozenset({"name", "family", "given", "sex", "gender", "mothersmaidenname", "subject_name"})
+SENSITIVE_EXACT = frozenset({"name", "family", "given", "sex", "gender", "mothersmaidenname", "subjectname"})
 PLAIN = frozenset({"timestamp", "level", "logger", "trace_id", "span_id", "instance_id", "analysis_id", "delivery_id"})
 """Keys whose values this service makes itself."""
 

@@ -29,7 +29,7 @@ def test_what_raises_is_not_ready_and_says_no_more_than_its_type():
     def broken():
         raise RuntimeError("patient Doe^Jane")
 
-    (check,) = readiness({"broken": broken}).checks
+    (check,) = readiness({"broken": broken}, seconds=60).checks
     assert (check.ok, check.problem) == (False, "RuntimeError")
 
 
