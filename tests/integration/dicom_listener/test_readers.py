@@ -1,0 +1,37 @@
+"""Our segmentation as programs of other makers see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dermoscopy.domain import ArtifactKind
+from dicom_listener.render import RENDERERS
+from tests.peers.seg_readers import READERS
+from tests.unit.dicom_listener.samples import dataset, part10, picture_source, render_input, source
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("reader", list(READERS))
+@pytest.mark.parametrize("scale", ["uncalibrated", "calibrated"])
+def test_every_reader_sees_the_mask_that_was_meant(reader, scale, tmp_path: Path):
+    made = dataset(**({"PixelSpacing": ["0.02", "0.02"]} if scale == "calibrated" else {}))
+    what = render_input(source(made))
+    origin, segmentation = tmp_path / "source.dcm", tmp_path / "seg.dcm"
+    origin.write_bytes(part10(made))
+    segmentation.write_bytes(RENDERERS[ArtifactKind.SEG](what).data)
+    seen = READERS[reader](segmentation, origin, 1)
+    assert np.array_equal(np.squeeze(seen), what.analysis.finding.mask)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("reader", list(READERS))
+def test_over_a_wrapped_picture_too(reader, tmp_path: Path):
+    what = render_input(picture_source("PNG"))
+    origin, segmentation = tmp_path / "source.dcm", tmp_path / "seg.dcm"
+    origin.write_bytes(RENDERERS[ArtifactKind.SOURCE](what).data)
+    segmentation.write_bytes(RENDERERS[ArtifactKind.SEG](what).data)
+    seen = READERS[reader](segmentation, origin, 1)
+    assert np.array_equal(np.squeeze(seen), what.analysis.finding.mask)
