@@ -13,10 +13,10 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 
 from cds_service.api import analyses, catalogue, holds
-from cds_service.api.analyze import add_analyze
+from cds_service.api.analyze import ANALYZE, add_analyze
 from cds_service.api.health import add_health
 from cds_service.api.observation import Observation
-from cds_service.api.uploads import ReadObject
+from cds_service.api.uploads import ReadObject, encoded_size
 from cds_service.authorization import Gate, OpenService
 from cds_service.error_handlers import install_error_handlers
 from cds_service.hooks import discovery
@@ -71,14 +71,13 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=MAX_BODY_BYTES,
         telemetry=_NO_TELEMETRY,
     )
     settings = node.settings
     app.state.node = node
     app.state.gate = Gate(settings.api_tokens)
     install_error_handlers(app)
-    add_analyze(app, read, settings.max_upload_bytes)
+    add_analyze(app, read)
     app.include_router(analyses.router)
     app.include_router(holds.router)
     app.include_router(catalogue.router)
@@ -93,7 +92,12 @@ def create_app(
             allow_headers=["Authorization", "Content-Type", "X-Request-Id", "traceparent", "tracestate"],
             expose_headers=["X-Request-Id", "Location", "Retry-After", "ETag"],
         )
-    app.add_middleware(Observation, open_service=OpenService(settings) if app.state.gate.open else None)
+    largest_image = encoded_size(settings.max_upload_bytes)
+    app.add_middleware(
+        Observation,
+        open_service=OpenService(settings) if app.state.gate.open else None,
+        largest_body=lambda path: largest_image if path == ANALYZE else MAX_BODY_BYTES,
+    )
     return app
 
 

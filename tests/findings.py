@@ -135,7 +135,7 @@ def make_header(patient: PatientIdentity = PATIENT, name: str = "1", **changes: 
         rows=192,
         columns=192,
         sop_class_uid="1.2.840.10008.5.1.4.1.1.77.1.7",
-        sop_instance_uid=derive_uid("test-instance", patient.patient_id, name),
+        sop_instance_uid=derive_uid("test-instance", patient.issuer, patient.patient_id, name),
         study_instance_uid=derive_uid("test-study", patient.patient_id),
         series_instance_uid=derive_uid("test-series", patient.patient_id),
         accession_number="ACC-7",

@@ -25,7 +25,6 @@ from cds_service.api.uploads import (
     ReadObject,
     Upload,
     complete,
-    encoded_size,
     read_upload,
 )
 from cds_service.authorization import Caller, Submitter
@@ -36,6 +35,7 @@ from dermoscopy.errors import Rejected
 from dermoscopy.intake import Receipt
 from dermoscopy.tables import AnalysisRow
 
+ANALYZE = "/api/v1/analyze"
 SOURCE = "rest"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.2
 _TAKEN = ("application/json", "multipart/form-data")
@@ -59,16 +59,15 @@ def _request_body() -> dict[str, Any]:
     }
 
 
-def add_analyze(app: FastAPI, read: ReadObject, max_upload_bytes: int) -> None:
-    """Add the endpoint to ``app``; its body may be larger than that of any other."""
+def add_analyze(app: FastAPI, read: ReadObject) -> None:
+    """Add the endpoint to ``app``; ``read`` tells what image some bytes are."""
     router = APIRouter(tags=["analyses"])
 
     @router.post(
-        "/api/v1/analyze",
+        ANALYZE,
         summary="Analyse an image",
         response_model=AnalysisAnswer,
         response_description="The finished analysis, pictures included",
-        max_body_size=encoded_size(max_upload_bytes),
         responses={
             202: {
                 "model": Accepted,

@@ -9,15 +9,17 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.trace import SpanKind, StatusCode
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cds_service.api.refusals import Refusal
+from cds_service.api.refusals import Refusal, TooLarge
 from cds_service.authorization import OpenService
 from cds_service.error_handlers import problem_of, respond
 
@@ -42,11 +44,16 @@ SECURITY_HEADERS = {
 
 
 class Observation:
-    """ASGI middleware; ``open_service`` is set when no tokens protect the service."""
+    """ASGI middleware.
 
-    def __init__(self, app: ASGIApp, open_service: OpenService | None) -> None:
+    ``open_service`` is set when no tokens protect the service; ``largest_body`` says how many bytes a path takes. A
+    body that says it is larger is not read at all, one that turns out to be larger is read no further.
+    """
+
+    def __init__(self, app: ASGIApp, open_service: OpenService | None, largest_body: Callable[[str], int]) -> None:
         self._app = app
         self._open_service = open_service
+        self._largest_body = largest_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -79,7 +86,10 @@ class Observation:
             try:
                 if self._open_service is not None:
                     self._check_open(self._open_service, scope, headers)
-                await self._app(scope, receive, send_marked)
+                limit = self._largest_body(scope["path"])
+                if headers.get("content-length", "").isdecimal() and int(headers["content-length"]) > limit:
+                    raise TooLarge(f"The body is larger than the {limit} bytes that this endpoint takes.")
+                await self._app(scope, _counted(receive, limit), send_marked)
             except Exception as error:
                 if not isinstance(error, Refusal):
                     log.exception("http.broke", error=type(error).__name__, trace_id=_trace_id(span))
@@ -109,6 +119,21 @@ class Observation:
             headers.get("origin", ""),
             headers.get("sec-fetch-site", ""),
         )
+
+
+def _counted(receive: Receive, limit: int) -> Receive:
+    """``receive`` that stops at ``limit`` bytes (an `HTTPException`, since FastAPI lets nothing else through)."""
+    total = 0
+
+    async def receive_counted() -> Message:
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > limit:
+            raise HTTPException(413)
+        return message
+
+    return receive_counted
 
 
 def _route(scope: Scope) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import structlog
 from fastapi.testclient import TestClient
 
 from cds_service.app import create_app
@@ -16,6 +17,14 @@ from tests.findings import make_node
 
 URL = "http://127.0.0.1:8600"
 Open = Callable[..., TestClient]
+
+
+@pytest.fixture(autouse=True)
+def plain_logs() -> Iterator[None]:
+    """Short tracebacks: the default draws the local variables of every frame, which takes seconds."""
+    structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
