@@ -63,7 +63,7 @@ def every_object():
                 yield pytest.param(kind, what, id=f"{name}-{kind.value}")
 
 
-@pytest.mark.parametrize(("kind", "what"), every_object())
+@pytest.mark.parametrize(("kind", "what"), list(every_object()))
 @pytest.mark.peers
 def test_dciodvfy_finds_no_error(kind, what, tmp_path: Path):
     file = tmp_path / "object.dcm"
