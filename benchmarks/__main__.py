@@ -35,6 +35,8 @@ BENCHMARKS: Mapping[str, Callable[[Setting], list[Table]]] = {
     "startup": startup.measure,
     "rooms": rooms.measure,
 }
+FILE_WIDTH = 150
+"""Columns of the tables where the output goes into a file."""
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
@@ -77,7 +79,7 @@ def main(
 def _run(names: list[str], size: str, output: Path | None, images: Path | None, folder: Path | None) -> None:
     """Measure, print each table as soon as it stands, and keep what stands even when the next one breaks."""
     signal.signal(signal.SIGTERM, _ended)  # so that every process and folder of this run is cleared away
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
     configure_logging(level="WARNING", format="console")
     settings = read_settings()
     model = chosen_package(settings).reference

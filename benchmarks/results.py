@@ -71,7 +71,7 @@ def on_screen(table: Table) -> ScreenTable:
     """For a terminal."""
     screen = ScreenTable(title=table.title, caption=table.note or None, title_justify="left", caption_justify="left")
     for number, column in enumerate(table.columns):
-        screen.add_column(column, justify="left" if number == 0 else "right")
+        screen.add_column(column, justify="left" if number == 0 else "right", no_wrap=number == 0)
     for row in table.rows:
         screen.add_row(*(shown(cell) for cell in row))
     return screen
