@@ -46,7 +46,7 @@ def test_a_card_comes_quickly_from_ten_thousand_analyses(engine, tmp_path):
                 began = time.perf_counter()
                 answer = client.post(CALL, json=body)
                 times.append((time.perf_counter() - began) * 1000)
-                assert answer.status_code == 200 and len(answer.json()["cards"]) == 3
+                assert answer.status_code == 200 and len(answer.json()["cards"]) >= 3
         times.sort()
         p50, p99 = times[150], times[297]
         print(f"card: p50 {p50:.1f} ms, p99 {p99:.1f} ms, 10 000 analyses")

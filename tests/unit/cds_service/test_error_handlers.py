@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy.exc import OperationalError
 
@@ -11,7 +13,7 @@ from cds_service.error_handlers import ANSWERS, answer_for, operation_outcome, p
 from dermoscopy import errors
 
 
-def subclasses(kind: type) -> set[type]:
+def subclasses(kind: Any) -> set[Any]:
     return {kind} | {deeper for child in kind.__subclasses__() for deeper in subclasses(child)}
 
 

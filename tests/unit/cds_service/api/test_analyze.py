@@ -43,7 +43,7 @@ def rows(node, kind):
 
 def leaves(node, action):
     with node.begin() as session:
-        return session.execute(sa.select(AuditLeaf).where(AuditLeaf.action == action)).scalars().all()  # type: ignore[arg-type]
+        return session.execute(sa.select(AuditLeaf).where(AuditLeaf.action == action)).scalars().all()
 
 
 def finish_soon(node, how=finish):
@@ -143,7 +143,12 @@ def test_the_caller_may_wait_shorter_but_not_longer_than_the_service(open_client
 
 def test_waiting_polls_less_and_less_often(node, monkeypatch):
     asked = []
-    monkeypatch.setattr(analyze, "_state", lambda *_: asked.append(time.monotonic()) or "queued")
+
+    def look(*_):
+        asked.append(time.monotonic())
+        return "queued"
+
+    monkeypatch.setattr(analyze, "_state", look)
     anyio.run(analyze.wait_for, node, "x", 1.0)
     pauses = [b - a for a, b in pairwise(asked)]
     assert 5 <= len(asked) <= 15

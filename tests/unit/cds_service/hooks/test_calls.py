@@ -112,6 +112,7 @@ def test_an_uncalibrated_image_claims_no_millimetres(client, node):
 
     receipt = take_in(node)
     measured = make_finding().measurements
+    assert measured is not None
     bare = dataclasses.replace(measured, area_mm2=None, perimeter_mm=None, equivalent_diameter_mm=None)
     finish(node, receipt.analysis_id, make_finding(measurements=bare))
     assert "no millimetres" in cards(client)[0]["detail"]
