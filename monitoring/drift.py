@@ -46,7 +46,8 @@ class DriftResult:
     notes: tuple[str, ...]
     insufficient: bool
     html: Path | None
-    json: Path | None
+    """None where there was nothing to compare."""
+    json: Path
 
     @property
     def drifted(self) -> bool:
@@ -167,7 +168,6 @@ def _number(value: float | str | None) -> float:
 
 
 def _write(result: DriftResult) -> None:
-    assert result.json is not None
     document = {**asdict(result), "drifted": result.drifted, "html": result.html.name if result.html else None}
     document["json"] = result.json.name
     result.json.write_text(json.dumps(document, indent=1), encoding="utf-8")

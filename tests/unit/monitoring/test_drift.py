@@ -37,6 +37,7 @@ def test_the_same_distribution_has_not_drifted(tmp_path):
     assert not result.insufficient
     assert result.left_out == ("never", "nan")
     assert {feature.name for feature in result.features} == {"brightness", "sharpness", "site", "constant"}
+    assert result.html is not None
     assert b"<html" in result.html.read_bytes()[:2000]
     document = json.loads(result.json.read_text())
     assert document["drifted"] is False

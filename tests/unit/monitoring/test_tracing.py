@@ -43,7 +43,7 @@ def test_without_a_trace_there_is_nothing_to_carry():
 
 def test_spans_are_exported_with_the_name_of_the_service(monkeypatch):
     monkeypatch.setattr(tracing, "_provider", None)
-    monkeypatch.setattr(tracing.trace, "set_tracer_provider", lambda provider: None)
+    monkeypatch.setattr("opentelemetry.trace.set_tracer_provider", lambda provider: None)
     exporter = InMemorySpanExporter()
     provider = tracing.configure_tracing(service="cds-worker", exporter=exporter)
     assert tracing.configure_tracing(service="another") is provider
