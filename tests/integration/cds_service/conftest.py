@@ -23,11 +23,12 @@ ADMIN = "admin-token-0123456789"
 
 
 class LiveApplication:
-    """Address and node of a running application."""
+    """Address, node and folder of a running application."""
 
-    def __init__(self, url: str, node: Node) -> None:
+    def __init__(self, url: str, node: Node, folder: Path) -> None:
         self.url = url
         self.node = node
+        self.folder = folder
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def live_application(engine: sa.Engine, folder: Path, **settings: object) -> Ite
         time.sleep(0.01)
     assert server.started
     try:
-        yield LiveApplication(f"http://127.0.0.1:{port}", node)
+        yield LiveApplication(f"http://127.0.0.1:{port}", node, folder)
     finally:
         server.should_exit = True
         thread.join(10)

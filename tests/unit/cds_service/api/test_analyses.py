@@ -36,7 +36,7 @@ FILES = {
 
 def leaves(node, action):
     with node.begin() as session:
-        return session.execute(sa.select(AuditLeaf).where(AuditLeaf.action == action)).scalars().all()  # type: ignore[arg-type]
+        return session.execute(sa.select(AuditLeaf).where(AuditLeaf.action == action)).scalars().all()
 
 
 def digest_of(node, analysis_id, kind):
