@@ -23,7 +23,7 @@ app = typer.Typer(
     name="cds",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="AI second opinions on dermoscopy for PACS and EHR. A medical device by nature; these weights are for research.",
+    help="AI second opinions on dermoscopy for PACS and EHR. A medical device by nature, with weights for research.",
     epilog="Configuration: environment variables CDS_… or the TOML file named by CDS_CONFIG (docs/configuration.md).",
 )
 app.command()(analyze.analyze)

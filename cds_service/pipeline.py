@@ -35,6 +35,7 @@ from dermoscopy.domain import (
     ArtifactKind,
     DeliveryState,
     DermoscopicImage,
+    Finding,
     SourceObject,
     derive_id,
 )
@@ -49,6 +50,7 @@ _tracer = trace.get_tracer(__name__)
 _meter = metrics.get_meter(__name__)
 _steps = _meter.create_histogram("cds_step_seconds", unit="s", description="duration of a pipeline step")
 _analysed = _meter.create_counter("cds_analyses", description="finished analyses by triage tier, or failed")
+_abstained = _meter.create_counter("cds_abstentions", description="analyses in which the algorithm gave no answer")
 _delivered = _meter.create_counter("cds_deliveries", description="delivery attempts by destination and state")
 _elapsed = _meter.create_histogram("cds_end_to_end_seconds", unit="s", description="from acceptance to stored results")
 
@@ -117,6 +119,8 @@ class Pipeline:
                 self._append(session, "analysis.completed", what.analysis, _inference_details(what.analysis))
             finding = what.analysis.finding
             _analysed.add(1, {"tier": finding.triage.tier.value, "abstained": str(finding.abstention is not None)})
+            if finding.abstention is not None:
+                _abstained.add(1, {"reason": _abstention_kind(finding)})
             self._remember(analysis_id, what)
             return True
 
@@ -377,6 +381,13 @@ def _hold(session: Session, kind: str, subject_id: str, reason: str) -> None:
     hold_id = derive_id("hold", kind, subject_id)
     if session.get(HoldRow, hold_id) is None:
         session.add(HoldRow(id=hold_id, kind=kind, subject_id=subject_id, reason=reason, created_at=utc_now()))
+
+
+def _abstention_kind(finding: Finding) -> str:
+    """Why the algorithm gave no answer, in a few fixed words for the metrics; the full reason is in the analysis."""
+    if not finding.quality.usable:
+        return "image"
+    return "no_lesion" if finding.measurements is None else "uncertain"
 
 
 def _inference_details(analysis: Analysis) -> dict[str, JsonValue]:

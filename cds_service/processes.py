@@ -23,14 +23,17 @@ class _Server(uvicorn.Server):
 
 def run_api(settings: Settings) -> None:
     """HTTP: REST API, CDS Hooks, pages, health."""
+    from audit.sequencer import waiting
     from cds_service.app import create_app
+    from cds_service.audit_watch import watch_audit_log
     from cds_service.readiness import readiness_of
     from monitoring.gauges import register_gauges
     from monitoring.metrics import CONTENT_TYPE, render
 
     stopping = stop_signal()
     node = open_node(settings)
-    register_gauges(node.engine, settings.data_dir)
+    register_gauges(node.engine, settings.data_dir, audit_pending=lambda: waiting(node.engine))
+    watch_audit_log(node, stopping)
     app = create_app(node, readiness=readiness_of(node), render_metrics=lambda: (render(), CONTENT_TYPE))
     server = _Server(
         uvicorn.Config(

@@ -13,6 +13,7 @@ from dbos import DBOS, DBOSConfig
 from audit.sequencer import sequence
 from cds_service.bootstrap import WITNESS, audit_folder, open_audit_signer, open_pipeline
 from cds_service.node import Node
+from dermoscopy.errors import IntegrityViolation
 from dermoscopy.workqueue import ANALYSIS_QUEUE, APPLICATION, APPLICATION_VERSION, DELIVERY_QUEUE
 from monitoring.heartbeat import beat
 
@@ -84,13 +85,16 @@ def _sequencing(node: Node) -> Callable[[], None]:
 
 
 def _repeat(stopping: threading.Event, seconds: float, chore: Callable[[], None]) -> None:
-    """Do ``chore`` every ``seconds``; a database that is away for a moment does not end it."""
+    """Do ``chore`` every ``seconds``; a database that is away for a moment, or a tampered log, does not end it."""
+    name = threading.current_thread().name
     while True:
         last = stopping.is_set()
         try:
             chore()
         except sqlalchemy.exc.OperationalError as error:
-            log.warning("chore.postponed", chore=threading.current_thread().name, error=type(error).__name__)
+            log.warning("chore.postponed", chore=name, error=type(error).__name__)
+        except IntegrityViolation as error:
+            log.critical("chore.integrity", chore=name, error=type(error).__name__, reason=str(error))
         if last:
             return
         stopping.wait(seconds)

@@ -21,7 +21,7 @@ UnitOfWork = Callable[[], AbstractContextManager[Session]]
 
 
 def create_database_engine(url: str, *, pool_size: int = 10) -> sa.Engine:
-    """Engine for ``url``; opens no connection.
+    """Engine for ``url``; opens no connection. Its errors never repeat parameters, which may be a patient's data.
 
     SQLite runs in WAL mode with every commit fsynced and takes its write lock at the first write of a transaction
     (``BEGIN IMMEDIATE``), so that two writers wait for each other instead of failing in the middle.
@@ -30,10 +30,12 @@ def create_database_engine(url: str, *, pool_size: int = 10) -> sa.Engine:
     if parsed.get_backend_name() == "sqlite":
         if parsed.database and parsed.database != ":memory:":
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(parsed, pool_size=pool_size, max_overflow=pool_size)
+        engine = sa.create_engine(parsed, pool_size=pool_size, max_overflow=pool_size, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
         return engine
-    return sa.create_engine(parsed, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True)
+    return sa.create_engine(
+        parsed, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, hide_parameters=True
+    )
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

@@ -107,7 +107,7 @@ class Acquisition:
 
 @dataclass(frozen=True, slots=True)
 class DermoscopicImage:
-    """Decoded image. ``spacing_mm`` is (row spacing, column spacing) in mm per pixel, or ``None`` if no scale is known."""
+    """Decoded image. ``spacing_mm`` is (row, column) spacing in mm per pixel, or ``None`` if no scale is known."""
 
     pixels: RGBPixels
     pixel_digest: str

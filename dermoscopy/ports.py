@@ -71,7 +71,7 @@ class WorkQueue(Protocol):
     def start(
         self, session: Session, workflow: str, workflow_id: str, *arguments: str, delay_seconds: float = 0.0
     ) -> None:
-        """Start ``workflow`` with ``arguments`` once this transaction commits; a repeated ``workflow_id`` is harmless."""
+        """Start ``workflow`` with ``arguments`` once this transaction commits; the same ``workflow_id`` starts once."""
         ...
 
 

@@ -117,6 +117,8 @@ class Settings(BaseSettings):
     """OTLP/HTTP endpoint for traces; empty exports none."""
     metrics_port: Port = 0
     """Loopback port of the first worker's metrics; the next processes count up from it. 0 serves none."""
+    audit_verify_seconds: float = Field(default=3600.0, ge=0)
+    """How often the running service verifies its audit log; 0 leaves that to ``cds audit verify``."""
     disk_watermark_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
 
     @model_validator(mode="after")

@@ -41,7 +41,7 @@ class InstanceRow(SQLModel, table=True):
     size: int
     source: str
     caller: str
-    received_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    received_at: datetime = Field(sa_type=UtcDateTime)
     state: str
     media_type: str
     issuer: str = ""
@@ -74,9 +74,9 @@ class AnalysisRow(SQLModel, table=True):
     issuer: str = ""
     patient_id: str = ""
     state: str
-    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    created_at: datetime = Field(sa_type=UtcDateTime)
     """When the image was accepted for this model; results carry it as their content time."""
-    completed_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)  # type: ignore[call-overload]
+    completed_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)
     model_name: str
     model_version: str
     model_digest: str
@@ -121,8 +121,8 @@ class DeliveryRow(SQLModel, table=True):
     kind: str
     state: str = Field(index=True)
     attempts: int = 0
-    next_attempt_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)  # type: ignore[call-overload]
-    delivered_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)  # type: ignore[call-overload]
+    next_attempt_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)
+    delivered_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)
     reference: str = ""
     last_error: str = ""
 
@@ -136,11 +136,12 @@ class HoldRow(SQLModel, table=True):
     kind: str
     subject_id: str = Field(index=True)
     reason: str
-    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
-    resolved_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)  # type: ignore[call-overload]
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    resolved_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)
     resolved_by: str = ""
     resolution: str = ""
 
 
 def utc_now() -> datetime:
+    """The present moment, with its time zone."""
     return datetime.now(UTC)

@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
-import audit.tables
-import dermoscopy.tables  # noqa: F401 - importing a room's tables registers them
+import audit.tables  # noqa: F401 - importing a room's tables registers them
+import monitoring.tables  # noqa: F401
 from dermoscopy.database import UnitOfWork, create_database_engine, unit_of_work
 
 pytest_plugins = ["tests.peers.fixtures"]

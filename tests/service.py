@@ -39,7 +39,8 @@ class RunningService:
             **settings,
             "dicom_port": self.dicom_port,
         }
-        self.environment = {name: value for name, value in os.environ.items() if name == "CDS_MODELS_DIR" or not name.startswith("CDS_")}
+        kept = ("CDS_MODELS_DIR",)
+        self.environment = {n: v for n, v in os.environ.items() if n in kept or not n.startswith("CDS_")}
         for name, value in values.items():
             text = json.dumps(value) if isinstance(value, dict | list) else str(value)
             self.environment[f"CDS_{name.upper()}"] = text

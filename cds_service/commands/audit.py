@@ -60,6 +60,7 @@ def verify(
 def export(
     path: Annotated[Path, typer.Argument(help="JSON lines file to write")],
     proofs: Annotated[bool, typer.Option("--proofs", help="add an inclusion proof to each entry")] = False,
+    patients: Annotated[bool, typer.Option(help="keep who the patient is, or leave it out")] = True,
 ) -> None:
     """Write every entry as JSON lines, with proofs that a third party can check."""
     settings = prepare()
@@ -68,6 +69,7 @@ def export(
 
     count = -1  # the first line is the signed tree head
     with path.open("w", encoding="utf-8") as file:
-        for count, line in enumerate(write(create_database_engine(settings.resolved_database_url), proofs=proofs)):
+        for line in write(create_database_engine(settings.resolved_database_url), proofs=proofs, patients=patients):
             file.write(line + "\n")
+            count += 1
     Console().print(f"{max(count, 0)} entries written to {path}.")

@@ -88,7 +88,7 @@ def _service(console: Console, folder: Path) -> Iterator[_Service]:
     log = folder / "service.log"
     with log.open("ab") as output:
         command = [sys.executable, "-m", "cds_service", "serve"]
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)  # noqa: S603 - our own
         try:
             with console.status("Starting the service: API, DICOM listener, worker …"):
                 began = time.monotonic()

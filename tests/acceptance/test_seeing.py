@@ -41,9 +41,9 @@ class Collector:
                 message = ExportTraceServiceRequest.FromString(body)
                 collector.everything += str(message)
                 for resource in message.resource_spans:
-                    service = next(a.value.string_value for a in resource.resource.attributes if a.key == "service.name")
+                    named = {a.key: a.value.string_value for a in resource.resource.attributes}
                     for scope in resource.scope_spans:
-                        spans.extend((s.trace_id.hex(), s.name, service) for s in scope.spans)
+                        spans.extend((s.trace_id.hex(), s.name, named["service.name"]) for s in scope.spans)
                 self.send_response(200)
                 self.end_headers()
 
@@ -72,7 +72,8 @@ def test_one_image_is_one_trace_and_no_patient_is_seen(
         with sending("127.0.0.1", service.dicom_port, called_ae="DERMCDS", calling_ae="CAMERA") as send:
             send(data)
         wait_until(lambda: any(a["state"] == "complete" for a in service.analyses()), "results delivered", seconds=90)
-        found = service.client.post("/api/v1/analyses/search", json={"system": ISSUER, "id": PATIENT}).raise_for_status()
+        who = {"system": ISSUER, "id": PATIENT}
+        found = service.client.post("/api/v1/analyses/search", json=who).raise_for_status()
         assert len(found.json()["analyses"]) == 1
         metrics = service.client.get("/metrics").raise_for_status().text
     assert "cds_" in metrics

@@ -32,7 +32,7 @@ def test_default_is_loopback_and_sqlite() -> None:
 
 
 def test_wide_http_without_tokens_refuses_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CDS_HOST", "0.0.0.0")  # noqa: S104 - the very thing that must be refused
+    monkeypatch.setenv("CDS_HOST", "0.0.0.0")
     with pytest.raises(Misconfigured, match="api_tokens is empty"):
         read_settings()
     monkeypatch.setenv("CDS_API_TOKENS", TOKEN)
