@@ -142,7 +142,7 @@ def load_analysis(session: Session, blobs: BlobStore, analysis_id: str) -> Analy
     said = document["finding"]
     artifacts = artifact_rows(session, analysis_id)
     mask = decode_grey_png(blobs.get(artifacts[ArtifactKind.MASK].digest)) > 127
-    heatmap = decode_grey_png(blobs.get(artifacts[ArtifactKind.HEATMAP].digest)).astype(np.float32) / 255
+    heatmap = decode_grey_png(blobs.get(artifacts[ArtifactKind.HEATMAP].digest)).astype(np.float32) / np.float32(255)
     finding = Finding(
         model=ModelReference(**said["model"]),
         classes=_CLASSES.validate_python(said["classes"]),

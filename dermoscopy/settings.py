@@ -133,7 +133,7 @@ class Settings(BaseSettings):
                 f"dicom_host {self.dicom_host!r} is reachable from outside, but dicom_calling_ae_titles is empty: "
                 "name the AE titles that may send, or listen on 127.0.0.1"
             )
-        names = [d.name for d in (*self.pacs, *self.fhir)]
+        names = [p.name for p in self.pacs] + [f.name for f in self.fhir]
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise ValueError(f"destination names must be unique; used more than once: {', '.join(twice)}")

@@ -7,11 +7,17 @@ from pathlib import Path
 from dermoscopy.domain import PatientIdentity
 from dermoscopy.errors import Rejected
 from dermoscopy.overlay import encode_png
-from dermoscopy.phantoms import phantom
+from dermoscopy.phantoms import Kind, phantom
 from dicom_listener.camera import wrap_picture
 from dicom_listener.part10 import is_part10
 
-PHANTOMS = (("nevus", 1), ("melanoma-like", 2), ("keratosis", 3), ("vascular", 4), ("empty", 5))
+PHANTOMS: tuple[tuple[Kind, int], ...] = (
+    ("nevus", 1),
+    ("melanoma-like", 2),
+    ("keratosis", 3),
+    ("vascular", 4),
+    ("empty", 5),
+)
 PICTURES = (".png", ".jpg", ".jpeg")
 
 

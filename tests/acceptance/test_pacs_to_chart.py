@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
 from dermoscopy.domain import PatientIdentity
-from dermoscopy.overlay import encode_png
+from dermoscopy.overlay import decode_grey_png, encode_png
 from dermoscopy.phantoms import phantom
 from dicom_listener.camera import wrap_picture
 from tests.peers.dcmtk import storescu
@@ -113,10 +112,10 @@ def test_image_from_pacs_ends_in_pacs_chart_and_card(
         assert SECONDARY_CAPTURE in files
         assert routing_pacs.rendered(next(i.id for i in instances if i.sop_class_uid == SECONDARY_CAPTURE))
 
-        mask = cv2.imdecode(np.frombuffer(service.file(report_id, "mask"), np.uint8), cv2.IMREAD_GRAYSCALE) > 127
+        mask = decode_grey_png(service.file(report_id, "mask")) > 127
         assert mask.any()
         for name, read in READERS.items():
-            assert np.array_equal(read(files[SEG], files[DERMOSCOPIC_PHOTOGRAPHY]), mask), name
+            assert np.array_equal(read(files[SEG], files[DERMOSCOPIC_PHOTOGRAPHY], 1), mask), name
 
         in_the_chart(ehr, validate_r4, patient, report_id)
         cards = service.card(patient)
@@ -167,7 +166,7 @@ def test_segmentation_is_drawn_by_a_web_viewer(tmp_path: Path, pacs: Orthanc) ->
         assert storescu(service.dicom_port, [source], called="DERMCDS").ok
         wait_until(lambda: any(a["state"] == "complete" for a in service.analyses()), "results delivered", seconds=120)
         report_id = the_only(service.analyses())["report_id"]
-        mask = cv2.imdecode(np.frombuffer(service.file(report_id, "mask"), np.uint8), cv2.IMREAD_GRAYSCALE) > 127
+        mask = decode_grey_png(service.file(report_id, "mask")) > 127
     seg_series, study, source_series = series_of(pacs)
     with ohif(pacs.dicomweb_url, knows_dermoscopic=True) as viewer:
         shown = viewer.open_segmentation(study, source_series, seg_series)
