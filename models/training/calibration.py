@@ -47,7 +47,12 @@ def fit_temperature(logits: NDArray[np.float32], target: NDArray[np.int64]) -> f
 def at_threshold(score: NDArray[np.float64], positive: NDArray[np.bool_], threshold: float) -> tuple[float, float]:
     """Sensitivity and specificity of ``score >= threshold``."""
     called = score >= threshold
-    return float(called[positive].mean()), float((~called[~positive]).mean())
+    return share(called[positive]), share(~called[~positive])
+
+
+def share(right: NDArray[np.bool_]) -> float:
+    """The share that is true; not a number where there is nothing to count."""
+    return float(right.mean()) if len(right) else float("nan")
 
 
 def operating_point(

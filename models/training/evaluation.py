@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
-from models.training.calibration import Probabilities, at_threshold, negative_log_likelihood
+from models.training.calibration import Probabilities, at_threshold, negative_log_likelihood, share
 from models.training.configuration import CLASSES
 
 #: Below this Jaccard an outline counts as failed (ISIC 2018 Task 1).
@@ -43,7 +43,7 @@ def evaluate(
         "balanced_accuracy": balanced_accuracy(matrix),
         "balanced_accuracy_95": bootstrap_interval(target, guess, lesions, seed),
         "macro_f1": macro_f1(matrix),
-        "macro_auc": float(np.nanmean([_auc(probability[:, k], target == k) for k in range(len(CLASSES))])),
+        "macro_auc": macro_auc(probability, target),
         "melanoma_auc": _auc(probability[:, CLASSES.index("mel")], target == CLASSES.index("mel")),
         "expected_calibration_error": expected_calibration_error(probability, target),
         "negative_log_likelihood": negative_log_likelihood(probability, target),
@@ -71,6 +71,13 @@ def macro_f1(matrix: NDArray[Any]) -> float:
     """Mean F1 over the classes that occur or are predicted."""
     total = matrix.sum(axis=0) + matrix.sum(axis=1)
     return float((2 * np.diag(matrix)[total > 0] / total[total > 0]).mean())
+
+
+def macro_auc(probability: Probabilities, target: NDArray[np.int64]) -> float:
+    """Mean area under the ROC curve over the classes that have one; not a number where none has."""
+    areas = np.array([_auc(probability[:, k], target == k) for k in range(len(CLASSES))])
+    known = areas[~np.isnan(areas)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def expected_calibration_error(probability: Probabilities, target: NDArray[np.int64], bins: int = 15) -> float:
@@ -117,8 +124,8 @@ def _one_class(
         return {"images": 0, "sensitivity": None, "specificity": None, "auc": None, "mean_jaccard": None}
     return {
         "images": int(positive.sum()),
-        "sensitivity": float((guess[positive] == k).mean()),
-        "specificity": float((guess[~positive] != k).mean()),
+        "sensitivity": share(guess[positive] == k),
+        "specificity": share(guess[~positive] != k),
         "auc": _auc(probability[:, k], positive),
         "mean_jaccard": float(overlap[positive].mean()),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,9 @@ def export(network: nn.Module, size: int, class_bias: list[float], path: Path) -
     shipped.shift_class_logits(class_bias)
     partial = path.with_suffix(".partial")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # The exporter that torch recommends writes a second file for the weights; a package has one.
+        warnings.simplefilter("ignore")
         torch.onnx.export(
             shipped,
             (torch.zeros(2, 3, size, size),),

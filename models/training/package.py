@@ -139,7 +139,7 @@ def write_package(
         "training": asdict(provenance),
     }  # fmt: skip
     (partial / MANIFEST_NAME).write_text(
-        yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=120), encoding="utf-8"
+        yaml.safe_dump(_without_nan(manifest), sort_keys=False, allow_unicode=True, width=120), encoding="utf-8"
     )
     (partial / "evaluation" / "metrics.json").write_text(
         json.dumps(_without_nan(metrics), indent=1) + "\n", encoding="utf-8"
