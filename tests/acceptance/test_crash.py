@@ -13,6 +13,7 @@ import sqlite3
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -158,7 +159,7 @@ def everything_stands_once(service: RunningService, camera: Camera, pacs: Orthan
     assert len(acknowledged) >= KILLS // 4, "the camera hardly got through: the test shows nothing"
     connection = sqlite3.connect(service.folder / "data" / "cds.sqlite3")
 
-    def column(query: str) -> list[str]:
+    def column(query: str) -> list[Any]:
         return [row[0] for row in connection.execute(query)]
 
     stored = column("SELECT sop_instance_uid FROM instance")
