@@ -7,6 +7,7 @@ from typing import Annotated, Any, NoReturn
 from urllib.parse import urlencode
 from uuid import UUID
 
+import sqlalchemy as sa
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import Field
 from sqlalchemy.orm import Session
@@ -20,7 +21,7 @@ from cds_service.authorization import Caller, Reader
 from cds_service.node import Node
 from dermoscopy.domain import ArtifactKind, PatientIdentity, TriageTier
 from dermoscopy.ports import AuditEntry
-from dermoscopy.tables import AnalysisRow, ArtifactRow
+from dermoscopy.tables import AnalysisRow, ArtifactRow, InstanceRow
 
 router = APIRouter(prefix="/api/v1/analyses", tags=["analyses"])
 
@@ -32,6 +33,10 @@ Before = Annotated[
         pattern=r"^[0-9]{1,16}_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
         description="Cursor: microseconds since 1970 and id of the last analysis shown; take it from ``next``",
     ),
+]
+InstanceUid = Annotated[
+    str,
+    Query(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64, description="Only analyses of this DICOM SOP Instance UID"),
 ]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -50,6 +55,7 @@ def list_analyses(
     tier: TriageTier | None = None,
     limit: Limit = 50,
     before: Before | None = None,
+    sop_instance_uid: InstanceUid | None = None,
 ) -> AnalysisPage:
     """Newest first, without patient data; ``next`` leads to older ones."""
     query = select_items().order_by(col(AnalysisRow.created_at).desc(), col(AnalysisRow.id).desc())
@@ -57,6 +63,9 @@ def list_analyses(
         query = query.where(col(AnalysisRow.state) == state)
     if tier is not None:
         query = query.where(col(AnalysisRow.tier) == tier.value)
+    if sop_instance_uid is not None:
+        sources = sa.select(col(InstanceRow.id)).where(col(InstanceRow.sop_instance_uid) == sop_instance_uid)
+        query = query.where(col(AnalysisRow.instance_id).in_(sources))
     if before:
         query = query.where(tuple_(col(AnalysisRow.created_at), col(AnalysisRow.id)) < tuple_(*_after(before)))
     with node_of(request).begin() as session:
@@ -65,6 +74,7 @@ def list_analyses(
     following = None
     if len(rows) > limit:
         asked: dict[str, Any] = {"state": state, "tier": tier.value if tier else None, "limit": limit}
+        asked["sop_instance_uid"] = sop_instance_uid
         asked["before"] = _cursor_of(shown[-1])
         following = f"/api/v1/analyses?{urlencode({k: v for k, v in asked.items() if v is not None})}"
     return AnalysisPage(analyses=shown, next=following)

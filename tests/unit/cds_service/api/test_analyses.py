@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from audit.tables import AuditLeaf
 from dermoscopy.domain import DeliveryState, PatientIdentity, TriageTier, derive_id
-from dermoscopy.tables import AnalysisRow, ArtifactRow, DeliveryRow, utc_now
+from dermoscopy.tables import AnalysisRow, ArtifactRow, DeliveryRow, InstanceRow, utc_now
 from tests.findings import (
     ISSUER,
     NOON,
@@ -188,6 +188,14 @@ class TestList:
         fail(node, ids[1])
         assert self.shown(client, state="failed") == [ids[1]]
         assert self.shown(client, state="failed", tier="urgent") == []
+
+    def test_of_one_dicom_instance(self, client, node, ids):
+        with node.begin() as session:
+            uid = session.get_one(InstanceRow, session.get_one(AnalysisRow, ids[0]).instance_id).sop_instance_uid
+        found = client.get("/api/v1/analyses", params={"sop_instance_uid": uid}).json()["analyses"]
+        assert [item["report_id"] for item in found] == [ids[0]]
+        assert client.get("/api/v1/analyses", params={"sop_instance_uid": "1.2.3"}).json()["analyses"] == []
+        assert client.get("/api/v1/analyses", params={"sop_instance_uid": "DOE^JANE"}).status_code == 422
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 5])
     def test_pages_show_everything_once(self, client, ids, limit):
