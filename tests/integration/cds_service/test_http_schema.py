@@ -15,7 +15,7 @@ from dermoscopy.domain import TriageTier
 from tests.findings import stored_analysis, take_in
 from tests.integration.cds_service.conftest import ADMIN, LiveApplication
 
-SECONDS = 60
+SECONDS = 30
 DEMANDING = ("/api/v1/analyze", "/cds-services/{service_id}")
 """These say no to data that their schema allows: the image must be one, the prefetched patient that of the context."""
 
@@ -24,8 +24,8 @@ def run(live: LiveApplication, *arguments: str) -> None:
     """Raises with the report of what was found."""
     program = Path(sys.executable).parent / "schemathesis"
     command = [str(program), "run", f"{live.url}/openapi.json", "--header", f"Authorization: Bearer {ADMIN}"]
-    command += ["--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--max-time", str(SECONDS), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS + 60, check=False, cwd=live.folder)
+    command += ["--phases", "examples,coverage,fuzzing", "--max-examples", "6", "--max-time", str(SECONDS), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS + 150, check=False, cwd=live.folder)
     assert done.returncode == 0, done.stdout[-20_000:]
     assert "Test cases:" in done.stdout, done.stdout
 
@@ -39,13 +39,13 @@ def stocked(live: LiveApplication) -> LiveApplication:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 def test_every_answer_is_one_that_the_document_promises(stocked: LiveApplication) -> None:
     run(stocked, *(part for path in DEMANDING for part in ("--exclude-path", path)))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 def test_the_demanding_endpoints_keep_their_promises_too(stocked: LiveApplication) -> None:
     chosen = (part for path in DEMANDING for part in ("--include-path", path))
     run(stocked, *chosen, "--exclude-checks", "positive_data_acceptance")
