@@ -88,7 +88,7 @@ def train(
         crops.labels,
         predictions,
         Provenance(
-            command=f"python -m models.training {config_path.as_posix()} --data <folder of HAM10000>",
+            command=f"python -m models.training {_place(config_path)} --data {_place(data)}",
             config=f"models/training/configs/{config_path.name}",
             config_sha256=file_digest(config_path),
             code=code,
@@ -155,6 +155,11 @@ def _predict_all(
         logger.info("predicting %s", name)
         predictions[name] = predict(weights, cases, crops, configuration, kept / f"{name}.npz")
     return predictions
+
+
+def _place(path: Path) -> str:
+    """A path for the record: as it was given, or only its name where it tells about this machine."""
+    return f"<folder>/{path.name}" if path.is_absolute() else path.as_posix()
 
 
 def _commit() -> str:

@@ -122,7 +122,7 @@ class Calibration(Section):
     """What is fitted after training, on folds that no weight saw."""
 
     prior_strength: Fraction = Field(
-        1.0, description="1: logits answer for the training fold's class frequencies; 0: for equal ones"
+        0.0, description="1: logits answer for the training fold's class frequencies; 0: for equal ones"
     )
     sensitivity: Fraction = Field(0.9, description="wanted of each operating point on the validation fold")
     malignant: tuple[str, ...] = ("akiec", "bcc", "mel")

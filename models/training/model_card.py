@@ -152,7 +152,9 @@ def _limits(manifest: dict[str, Any], metrics: dict[str, Any]) -> str:
 - One collection (HAM10000: two clinics, Vienna and Queensland, mostly fair skin). Other cameras, skin tones, ages, body
   sites and disease frequencies are untested, and performance on them must be expected to be worse.
 - The data are centre crops; full frames were imitated while training. {native}
-- The probabilities answer for the collection's class frequencies (67 % nevi), not for those of a practice.
+- Class frequencies behind the logits: {manifest["calibration"]["class_prior"]}. The temperature was then fitted on the
+  collection as it is (67 % nevi). No practice has those frequencies, so the probabilities rank and compare; they are not
+  the risk of this patient.
 - Seven groups only. A lesion of another kind (squamous cell carcinoma, Merkel cell carcinoma, an inflammatory disease)
   is given one of the seven. The embedding's distance to the training images is a hint of that, not a guarantee: the
   99th percentile on the validation fold is {manifest["thresholds"]["embedding"]["distance_p99"]:.2f}.

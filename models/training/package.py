@@ -111,7 +111,7 @@ def write_package(
             "method": "temperature",
             "temperature": temperature,
             "fold": "calibration",
-            "class_prior": f"{options.prior_strength:g} of the training fold's log frequencies is in the class logits",
+            "class_prior": _prior_in_words(options.prior_strength),
         },
         "thresholds": {
             "mask": 0.5,
@@ -150,6 +150,15 @@ def write_package(
     os.replace(partial, folder)
     open_package(folder.parent.parent, configuration.name, configuration.version).verify()
     return folder
+
+
+def _prior_in_words(strength: float) -> str:
+    """What the class logits take for granted about how frequent each class is."""
+    if strength == 0:
+        return "all seven classes taken as equally frequent"
+    if strength == 1:
+        return "those of the training fold"
+    return f"between equal and those of the training fold ({strength:g} of the log frequencies)"
 
 
 def _write_embedding_reference(
