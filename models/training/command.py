@@ -88,7 +88,8 @@ def train(
         crops.labels,
         predictions,
         Provenance(
-            command=f"python -m models.training {_place(config_path)} --data {_place(data)}",
+            command=f"python -m models.training {_place(config_path)} --data {_place(data)}"
+            + (f" --store {_place(store)}" if store else ""),
             config=f"models/training/configs/{config_path.name}",
             config_sha256=file_digest(config_path),
             code=code,
@@ -97,6 +98,7 @@ def train(
             best_epoch=fitted.best.epoch,
             wall_minutes=round(fitted.history[-1].minutes, 1),
             export_difference=max(differences.values()),
+            remarks=configuration.remarks,
         ),
     )
     (package / "evaluation" / "history.json").write_text(

@@ -148,6 +148,7 @@ class TrainingConfiguration(Section):
     title: str
     intended_use: str
     licence: Licence
+    remarks: str = Field("", description="for the model card: what a reader of the run should know")
     seed: int
     architecture: Architecture
     input: Input

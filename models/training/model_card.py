@@ -15,7 +15,7 @@ GROUPS = {
     "vasc": "vascular lesions: angioma, angiokeratoma, pyogenic granuloma, haemorrhage: a group",
 }  # fmt: skip
 SETS = {
-    "validation": "validation fold, 256 px centre crops (used to choose the epoch and the operating points)",
+    "validation": "validation fold, 256 px centre crops (used to choose the epoch, the class frequencies behind the logits and the operating points)",
     "calibration": "calibration fold, 256 px centre crops (used to fit the temperature)",
     "test": "test fold, 256 px centre crops (nothing was chosen on it)",
     "native_crops": "test images that are also there at published size, as 256 px centre crops",
@@ -58,7 +58,7 @@ def _head(manifest: dict[str, Any]) -> str:
 
 {manifest["intended_use"]}
 
-**Research use only.** It is not cleared or approved as a medical device anywhere. Software that analyses a medical
+It is not cleared or approved as a medical device anywhere. Software that analyses a medical
 image is a device by the FDA's reading of section 520(o)(1)(E) of the FD&C Act: the exemption for clinical decision
 support does not cover it. It must not be the basis of a diagnosis, of a decision to biopsy or of a decision not to.
 
@@ -152,8 +152,8 @@ def _limits(manifest: dict[str, Any], metrics: dict[str, Any]) -> str:
 - One collection (HAM10000: two clinics, Vienna and Queensland, mostly fair skin). Other cameras, skin tones, ages, body
   sites and disease frequencies are untested, and performance on them must be expected to be worse.
 - The data are centre crops; full frames were imitated while training. {native}
-- Class frequencies behind the logits: {manifest["calibration"]["class_prior"]}. The temperature was then fitted on the
-  collection as it is (67 % nevi). No practice has those frequencies, so the probabilities rank and compare; they are not
+- Class frequencies behind the logits: {manifest["calibration"]["class_prior"]}. The temperature was then fitted on
+  the collection as it is (67 % nevi). No practice has those frequencies, so the probabilities rank and compare; they are not
   the risk of this patient.
 - Seven groups only. A lesion of another kind (squamous cell carcinoma, Merkel cell carcinoma, an inflammatory disease)
   is given one of the seven. The embedding's distance to the training images is a hint of that, not a guarantee: the
@@ -183,7 +183,7 @@ Configuration `{training["config"]}` (SHA-256 `{training["config_sha256"]}`), se
 {training["epochs"]} epochs of which epoch {training["best_epoch"]} was kept, {training["wall_minutes"]:.0f} minutes of
 training, code {training["code"]}. The file's answers differ from the torch network's by at most
 {training["export_difference"]:.1e}. Weights: `{manifest["file"]}`, {manifest["bytes"]} bytes,
-SHA-256 `{manifest["sha256"]}`."""
+SHA-256 `{manifest["sha256"]}`.{" " + training["remarks"] if training["remarks"] else ""}"""
 
 
 def _licence(manifest: dict[str, Any]) -> str:

@@ -46,6 +46,7 @@ class Provenance:
     best_epoch: int
     wall_minutes: float
     export_difference: float
+    remarks: str
 
 
 def write_package(
