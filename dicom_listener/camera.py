@@ -5,9 +5,11 @@ Used by the demo and the benchmarks, which talk to the service through its own f
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 from pydicom import dcmread
 from pynetdicom import AE
@@ -21,14 +23,15 @@ from dicom_listener.render.source import picture_instance
 from dicom_listener.syntaxes import IMAGE_CLASSES
 
 
-def wrap_picture(data: bytes, patient: PatientIdentity) -> bytes:
+def wrap_picture(data: bytes, patient: PatientIdentity, received_at: datetime | None = None) -> bytes:
     """A PNG or JPEG picture as a Part 10 file of a Dermoscopic Photography instance of ``patient``.
 
-    UIDs derive from patient and picture. Raises `Rejected` if ``data`` is no picture.
+    UIDs derive from patient and picture; dates are those of ``received_at`` (now if not given), so that with it the
+    same picture gives the same bytes. Raises `Rejected` if ``data`` is no picture.
     """
     header = read_picture_header(data, patient)
-    identity = derive_id("picture", patient.issuer, patient.patient_id, data.hex()[:4096], str(len(data)))
-    source = SourceObject(identity, data, header, utc_now())
+    identity = derive_id("picture", patient.issuer, patient.patient_id, hashlib.sha256(data).hexdigest())
+    source = SourceObject(identity, data, header, received_at or utc_now())
     wrapped: Artifact = picture_instance(source, decode(source))
     return wrapped.data
 

@@ -36,8 +36,6 @@ OUT_OF_RESOURCES: Final = 0xA700
 DOES_NOT_MATCH_SOP_CLASS: Final = 0xA900
 CANNOT_UNDERSTAND: Final = 0xC000
 PROCESSING_FAILURE: Final = 0xC211
-UNRECOGNISED_OPERATION: Final = 0x0211
-"""PS3.7 C.5.22, for a DIMSE message that this service does not serve."""
 
 COMMENT_LENGTH: Final = 64
 """Error Comment (0000,0902) is a Long String: at most 64 characters (PS3.5 6.2)."""

@@ -14,7 +14,7 @@ from pynetdicom import AE, evt
 
 from dermoscopy.domain import Artifact, ArtifactKind
 from dermoscopy.errors import DestinationUnavailable, Rejected
-from dicom_listener.deliver import DESTINATIONS, CStoreDestination
+from dicom_listener.deliver import DESTINATIONS, CStoreDestination, cstore
 from dicom_listener.render import RENDERERS
 from dicom_listener.syntaxes import (
     COMPREHENSIVE_SR,
@@ -25,11 +25,14 @@ from dicom_listener.syntaxes import (
     SEGMENTATION,
     VERIFICATION,
 )
+from tests.peers.fault_proxy import Fault, tcp_fault_proxy
 from tests.peers.processes import free_port
-from tests.unit.dicom_listener.samples import compressed, dataset, part10, picture_source, render_input
+from tests.unit.dicom_listener.samples import compressed, dataset, part10, picture, picture_source, render_input
 
 WHAT = render_input(picture_source())
 ARTIFACTS = {kind: renderer(WHAT) for kind, renderer in RENDERERS.items()}
+_LARGE = dataset(picture(600, 800))
+LARGE = Artifact(ArtifactKind.SOURCE, "application/dicom", part10(_LARGE), str(_LARGE.SOPInstanceUID))
 
 
 @dataclass
@@ -126,6 +129,45 @@ def test_an_association_that_the_pacs_ended_is_replaced(to_scripted, scripted):
     time.sleep(0.2)
     to_scripted.deliver(ARTIFACTS[ArtifactKind.SR], WHAT.analysis)
     assert scripted.associations == 2
+
+
+def test_an_association_that_dies_between_check_and_send_is_replaced(scripted):
+    with tcp_fault_proxy(scripted.port, cut_after=100_000) as proxy:
+        proxy.script(Fault.TRUNCATE)
+        made = destination(proxy.port)
+        made.echo()  # opens the association that is then cut in the middle of the object
+        made.deliver(LARGE, WHAT.analysis)
+        assert proxy.done == [Fault.TRUNCATE, Fault.NONE]
+        assert [one.SOPInstanceUID for one, _ in scripted.received] == [LARGE.uid]
+        made.deliver(ARTIFACTS[ArtifactKind.SR], WHAT.analysis)
+        assert proxy.received == 2  # the second association is kept
+        made.close()
+
+
+def test_a_new_association_that_dies_is_not_tried_again_here(scripted):
+    with tcp_fault_proxy(scripted.port, cut_after=100_000) as proxy:
+        proxy.always(Fault.TRUNCATE)
+        made = destination(proxy.port)
+        with pytest.raises(DestinationUnavailable, match="no answer"):
+            made.deliver(LARGE, WHAT.analysis)
+        assert proxy.received == 1
+        assert not scripted.received
+        made.close()
+
+
+def test_an_association_that_ends_while_the_object_is_prepared_is_replaced(to_scripted, scripted, monkeypatch):
+    """pynetdicom then raises instead of answering."""
+    to_scripted.echo()
+    prepare = cstore._in_accepted_encoding
+
+    def slow(prepared, association, name):
+        if scripted.associations == 1:
+            association.abort()
+        return prepare(prepared, association, name)
+
+    monkeypatch.setattr(cstore, "_in_accepted_encoding", slow)
+    to_scripted.deliver(ARTIFACTS[ArtifactKind.SR], WHAT.analysis)
+    assert (scripted.associations, len(scripted.received)) == (2, 1)
 
 
 def test_an_idle_association_is_released(scripted):

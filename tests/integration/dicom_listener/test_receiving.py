@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_context
 
 from dermoscopy.domain import ImageHeader
 from dermoscopy.errors import Misconfigured, Rejected, StorageFull
+from dicom_listener import scp
 from dicom_listener.part10 import split_part10
 from dicom_listener.scp import ListenerSettings, StorageListener
 from dicom_listener.syntaxes import DERMOSCOPIC_PHOTOGRAPHY, EXPLICIT_LITTLE_ENDIAN, NEGOTIATED_SYNTAXES
@@ -257,7 +263,7 @@ def test_classes_and_encodings_that_are_not_taken_are_refused_at_negotiation(lis
         association.abort()
 
 
-def test_of_many_encodings_for_one_class_the_first_preference_is_chosen(listener):
+def test_of_many_encodings_for_one_class_our_first_preference_is_chosen(listener):
     association = associate(listener, syntaxes=list(reversed(NEGOTIATED_SYNTAXES)))
     assert association.accepted_contexts[0].transfer_syntax == [EXPLICIT_LITTLE_ENDIAN]
     association.release()
@@ -268,6 +274,19 @@ def test_an_object_over_the_limit_is_not_kept(listen, door):
     answers = send(listener, dataset(picture(200, 200)), dataset())
     assert [a.Status for a in answers] == [0xC110, 0]
     assert "larger" in str(door.refused[0][0])
+
+
+def test_an_object_far_over_the_limit_is_not_even_read_to_its_end(listen, door, monkeypatch):
+    monkeypatch.setattr(scp, "OVERSHOOT", 20_000)
+    listener = listen(max_object_bytes=20_000)
+    sender = RawSender(listener)
+    sender.command(DERMOSCOPIC_PHOTOGRAPHY, "2.25.1")
+    for _ in range(5):
+        sender.value(0, bytes(9_000))
+    assert sender.answer()[0] == 7
+    assert [(str(error)[:20], caller) for error, _, caller, _ in door.refused] == [("The object is larger", "RAW")]
+    assert not door.kept
+    assert send(listener, dataset(picture(64, 64)))[0].Status == 0
 
 
 def test_no_room_means_come_again(listener, door):
@@ -342,9 +361,10 @@ def test_more_associations_than_allowed_are_told_to_wait(listen):
         b"\x01\x00\x00\x00\x00\x04abcd",
         b"\x01\x00\xff\xff\xff\xff",
         b"\x04\0\0\0\0\0",
+        b"\x04\0\xff\xff\xff\xff",
         b"\0" * 64,
     ],
-    ids=["HTTP", "short request", "endless request", "data first", "zeros"],
+    ids=["HTTP", "short request", "endless request", "data first", "endless data", "zeros"],
 )
 def test_noise_is_aborted_and_the_listener_lives(listener, data):
     with socket.create_connection((HOST, listener.port), timeout=5) as noise:
@@ -353,6 +373,7 @@ def test_noise_is_aborted_and_the_listener_lives(listener, data):
     assert send(listener, dataset())[0].Status == 0
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # how pynetdicom ends such a peer
 @pytest.mark.parametrize(
     "body", [b"\0\0\0\1", struct.pack(">IBB", 500, 1, 3) + b"ab", struct.pack(">IBB", 3, 99, 3) + b"a"]
 )
@@ -375,16 +396,56 @@ def test_a_sender_that_dies_in_the_middle_leaves_nothing(listener, door):
     assert not door.refused
 
 
-def test_a_silent_peer_is_dropped(listen):
+@pytest.mark.parametrize("said", [b"", b"\x01", b"\x01\0\0\0\1\0abc"], ids=["nothing", "a byte", "half a request"])
+def test_a_silent_peer_is_dropped(listen, said):
     listener = listen(negotiation_timeout=0.3)
     with socket.create_connection((HOST, listener.port), timeout=5) as silent:
+        silent.sendall(said)
         assert silent.recv(1) in (b"\x07", b"")
+    assert send(listener, dataset())[0].Status == 0
 
 
-def test_other_services_are_answered_not_served(listener):
+def test_a_peer_that_falls_silent_inside_an_object_is_dropped(listen, door):
+    listener = listen(negotiation_timeout=0.3)
+    sender = RawSender(listener)
+    sender.command(DERMOSCOPIC_PHOTOGRAPHY, str(dataset().SOPInstanceUID))
+    sender.socket.sendall(struct.pack(">BBI", 4, 0, 5000) + bytes(100))
+    assert sender.answer()[0] in (7, 0)
+    assert not door.kept
+
+
+def test_an_idle_association_is_ended(listen):
+    sender = RawSender(listen(idle_timeout=0.3))
+    assert sender.answer()[0] == 7
+
+
+def test_silent_peers_do_not_hold_up_others(listener):
+    silent = [socket.create_connection((HOST, listener.port), timeout=5) for _ in range(3)]
+    half = RawSender(listener)
+    half.command(DERMOSCOPIC_PHOTOGRAPHY, "2.25.1")
+    half.socket.sendall(struct.pack(">BBI", 4, 0, 5000) + bytes(100))
+    started = time.monotonic()
+    assert send(listener, dataset())[0].Status == 0
+    assert time.monotonic() - started < 5
+    for connection in silent:
+        connection.close()
+
+
+def test_a_second_request_before_the_first_is_answered_ends_the_association(listener, door):
+    door.behaviour = lambda: time.sleep(0.5)
+    sender = RawSender(listener)
+    for _ in range(2):
+        sender.command(DERMOSCOPIC_PHOTOGRAPHY, str(dataset().SOPInstanceUID))
+        sender.value(2, encoded(dataset()))
+    assert sender.answer()[0] == 7
+    assert send(listener, dataset())[0].Status == 0
+
+
+def test_other_services_are_not_served(listener):
     sender = RawSender(listener)
     sender.command(DERMOSCOPIC_PHOTOGRAPHY, "2.25.1", operation=0x0020, has_data=False)  # C-FIND
-    assert sender.status() == 0x0211
+    assert sender.answer()[0] in (7, 0)
+    assert send(listener, dataset())[0].Status == 0
 
 
 def test_commands_and_data_in_many_fragments(listener, door):
@@ -410,8 +471,67 @@ def test_shutdown_finishes_the_object_in_hand_and_ends_the_rest(listen, door):
     assert busy.status() == 0
     assert len(door.kept) == 1
     assert idle.answer()[0] in (7, 0)
+    assert not listener.associations
     with pytest.raises(OSError):
-        socket.create_connection((HOST, listener._server.getsockname()[1] if listener._server.fileno() > 0 else 1), 1)
+        socket.create_connection((HOST, listener.port), 1)
+
+
+def test_shutdown_does_not_wait_longer_than_its_grace(listen, door):
+    listener = listen()
+    entered, leave = threading.Event(), threading.Event()
+    door.behaviour = lambda: (entered.set(), leave.wait(20))
+    stuck = RawSender(listener)
+    stuck.command(DERMOSCOPIC_PHOTOGRAPHY, str(dataset().SOPInstanceUID))
+    stuck.value(2, encoded(dataset()))
+    assert entered.wait(5)
+    started = time.monotonic()
+    listener.shutdown(grace=0.3)
+    assert time.monotonic() - started < 4
+    assert stuck.answer()[0] in (7, 0)  # nothing was promised
+    leave.set()
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Contexts of the listener and of a sender that trusts it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    pem = tmp_path / "listener.pem"
+    pem.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ours.load_cert_chain(pem)
+    theirs = ssl.create_default_context(cafile=str(pem))
+    return ours, theirs
+
+
+def test_tls(listen, door, tls):
+    ours, theirs = tls
+    listener = listen(tls=ours, negotiation_timeout=2.0)
+    silent = socket.create_connection((HOST, listener.port), timeout=5)  # says nothing: no handshake
+    plain = socket.create_connection((HOST, listener.port), timeout=5)
+    plain.sendall(b"\x01\0\0\0\1\0abc")
+    sender = AE("CAMERA")
+    contexts = [build_context(DERMOSCOPIC_PHOTOGRAPHY, [EXPLICIT_LITTLE_ENDIAN])]
+    association = sender.associate(HOST, listener.port, contexts=contexts, tls_args=(theirs, "localhost"))
+    assert association.is_established
+    large = dataset(picture(300, 400))
+    assert association.send_c_store(large).Status == 0
+    association.release()
+    assert door.kept[0][0] == encoded(large)
+    while plain.recv(100):  # an alert, then the end
+        pass
+    silent.close()
+    plain.close()
 
 
 def test_a_taken_port_is_said_plainly(listener, door):

@@ -1,0 +1,112 @@
+"""Accepted connections as pynetdicom is given them: PDUs come whole, in bounded size and in bounded time.
+
+pynetdicom reads a PDU in pieces of 4 KiB and believes the length that its header states. These sockets read a PDU at
+once, hand out the pieces from memory, and end the connection where a PDU claims to be longer than agreed.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+from typing import Final
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+MAX_ASSOCIATE_BYTES: Final = 1 << 20
+"""Longest PDU that is not data: 128 presentation contexts with many transfer syntaxes need far less."""
+
+_HEADER_BYTES: Final = 6
+_P_DATA_TF: Final = 4
+
+
+class _PduReader:
+    """What of the current PDU is still to be asked for; ``recv`` of both kinds of socket goes through `take`."""
+
+    def __init__(self, max_pdu: int) -> None:
+        self.max_pdu = max_pdu
+        self.announced = 0
+        self.body = b""
+        self.position = 0
+
+    def note_header(self, header: bytes) -> None:
+        """Remember how long the PDU is. Raises `ConnectionAbortedError` when that is more than agreed (PS3.8 9.3.1)."""
+        if len(header) < _HEADER_BYTES:
+            return
+        kind, length = header[0], int.from_bytes(header[2:6], "big")
+        if length > (self.max_pdu if kind == _P_DATA_TF else MAX_ASSOCIATE_BYTES):
+            log.warning("association.pdu_too_long", type=kind, length=length)
+            raise ConnectionAbortedError("the peer announced a PDU that is longer than agreed")
+        self.announced = length
+
+    def take(self, size: int) -> bytes:
+        """The next piece of the PDU that was read."""
+        piece = self.body[self.position : self.position + size]
+        self.position += len(piece)
+        if self.position == len(self.body):
+            self.body, self.position = b"", 0
+        return piece
+
+
+class Connection(socket.socket):
+    """A plain connection. Silence inside a PDU ends it after ``patience`` seconds, by the kernel's clock.
+
+    The socket itself blocks: Python's own timeout costs a poll for each call.
+    """
+
+    def __init__(self, accepted: socket.socket, max_pdu: int, patience: float) -> None:
+        super().__init__(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
+        self._reader = _PduReader(max_pdu)
+        self.settimeout(None)
+        limit = struct.pack("ll", int(patience), int(patience % 1 * 1_000_000))
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        """As `socket.socket.recv`, except that the rest of a PDU is read at once. Raises `OSError`."""
+        reader = self._reader
+        if reader.body:
+            return reader.take(bufsize)
+        if not reader.announced:
+            header = super().recv(bufsize, flags | socket.MSG_WAITALL)
+            reader.note_header(header)
+            return header
+        wanted, reader.announced = reader.announced, 0
+        body = super().recv(wanted, socket.MSG_WAITALL)
+        while body and len(body) < wanted:  # a signal or the kernel's timeout came in between
+            more = super().recv(wanted - len(body), socket.MSG_WAITALL)
+            if not more:
+                break
+            body += more
+        reader.body = body
+        return reader.take(bufsize)
+
+
+class TlsConnection(ssl.SSLSocket):
+    """A TLS connection, with the same bound on PDUs. The handshake happens with the first read, in its own thread."""
+
+    _reader: _PduReader | None = None
+
+    def bound(self, max_pdu: int, patience: float) -> None:
+        """Set the limits; `ssl.SSLContext.wrap_socket` makes the object and takes no further arguments."""
+        self._reader = _PduReader(max_pdu)
+        self.settimeout(patience)
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """As `ssl.SSLSocket.recv`, except that PDU headers are checked. Raises `OSError`."""
+        data = super().recv(buflen, flags)
+        reader = self._reader
+        if reader is None:
+            return data
+        if reader.announced:
+            reader.announced = max(0, reader.announced - len(data))
+        else:
+            while data and len(data) < min(buflen, _HEADER_BYTES):
+                more = super().recv(buflen - len(data), flags)
+                if not more:
+                    break
+                data += more
+            reader.note_header(data)
+        return data
