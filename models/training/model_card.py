@@ -15,8 +15,8 @@ GROUPS = {
     "vasc": "vascular lesions: angioma, angiokeratoma, pyogenic granuloma, haemorrhage: a group",
 }  # fmt: skip
 SETS = {
-    "validation": "validation fold, 256 px centre crops (used to choose the epoch, the class frequencies behind the logits and the operating points)",
-    "calibration": "calibration fold, 256 px centre crops (used to fit the temperature)",
+    "validation": "validation fold, 256 px centre crops (chose the epoch, the prior and the operating points)",
+    "calibration": "calibration fold, 256 px centre crops (fitted the temperature)",
     "test": "test fold, 256 px centre crops (nothing was chosen on it)",
     "native_crops": "test images that are also there at published size, as 256 px centre crops",
     "native": "the same test images as full 600 × 450 frames, letterboxed as at run time",
@@ -153,8 +153,8 @@ def _limits(manifest: dict[str, Any], metrics: dict[str, Any]) -> str:
   sites and disease frequencies are untested, and performance on them must be expected to be worse.
 - The data are centre crops; full frames were imitated while training. {native}
 - Class frequencies behind the logits: {manifest["calibration"]["class_prior"]}. The temperature was then fitted on
-  the collection as it is (67 % nevi). No practice has those frequencies, so the probabilities rank and compare; they are not
-  the risk of this patient.
+  the collection as it is (67 % nevi). No practice has those frequencies, so the probabilities rank and compare; they
+  are not the risk of this patient.
 - Seven groups only. A lesion of another kind (squamous cell carcinoma, Merkel cell carcinoma, an inflammatory disease)
   is given one of the seven. The embedding's distance to the training images is a hint of that, not a guarantee: the
   99th percentile on the validation fold is {manifest["thresholds"]["embedding"]["distance_p99"]:.2f}.
