@@ -3,62 +3,62 @@
 from __future__ import annotations
 
 import numpy as np
+from highdicom.sc import SCImage
+from pydicom.sr.codedict import codes
 
 from dermoscopy.domain import Artifact, ArtifactKind
 from dermoscopy.overlay import draw_overlay
 from dermoscopy.ports import RenderInput
-from dicom_listener.render.attributes import put
 from dicom_listener.render.modules import (
     DEVICE_NOTE,
     MANUFACTURER,
     artifact,
-    coded,
-    decimal,
-    items,
+    code_item,
+    common,
+    complete,
+    decimals,
     lossy_history,
+    put,
     put_laterality,
     reference,
-    result_dataset,
+    stand_in,
 )
 from dicom_listener.render.source import source_dataset
-from dicom_listener.syntaxes import SECONDARY_CAPTURE
+from dicom_listener.syntaxes import EXPLICIT_LITTLE_ENDIAN
+
+_PURPOSE = codes.DCM.SourceImageForImageProcessingOperation
 
 
 def render_secondary_capture(what: RenderInput) -> Artifact:
     """Contour, legend and notice drawn on the image, uncompressed 8-bit RGB, burned-in annotation stated."""
     image = what.image
     source = source_dataset(what.source, image)
-    drawn = np.ascontiguousarray(draw_overlay(image, what.analysis.finding), dtype=np.uint8)
-    result = result_dataset(what, source, ArtifactKind.SECONDARY_CAPTURE, SECONDARY_CAPTURE)
-    origin = reference(str(source.SOPClassUID), str(source.SOPInstanceUID))
-    put(
-        origin,
-        PurposeOfReferenceCodeSequence=items(coded("121322", "DCM", "Source image for image processing operation")),
+    result = SCImage.from_ref_dataset(
+        stand_in(source),
+        pixel_array=np.ascontiguousarray(draw_overlay(image, what.analysis.finding), dtype=np.uint8),
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        coordinate_system="PATIENT",
+        patient_orientation=("L", "F"),
+        transfer_syntax_uid=EXPLICIT_LITTLE_ENDIAN,
+        series_description=f"AI overlay, not a diagnosis{', uncalibrated' if not image.spacing_mm else ''}",
+        **common(what, source, ArtifactKind.SECONDARY_CAPTURE),
     )
     put(
         result,
-        Modality="OT",
-        SeriesDescription=f"AI overlay, not a diagnosis{', uncalibrated' if not image.spacing_mm else ''}",
+        PatientOrientation=None,  # highdicom demands one, and nobody knows it
         ConversionType="WSD",
         SecondaryCaptureDeviceManufacturer=MANUFACTURER,
+        DateOfSecondaryCapture=result.ContentDate,
+        TimeOfSecondaryCapture=result.ContentTime,
         ImageType=["DERIVED", "SECONDARY"],
         DerivationDescription=f"Lesion outline and legend drawn on the image; {DEVICE_NOTE}",
-        SourceImageSequence=items(origin),
-        PatientOrientation=None,
+        SourceImageSequence=[put(reference(source), PurposeOfReferenceCodeSequence=[code_item(_PURPOSE)])],
         BurnedInAnnotation="YES",
-        SamplesPerPixel=3,
-        PhotometricInterpretation="RGB",
-        PlanarConfiguration=0,
-        Rows=int(drawn.shape[0]),
-        Columns=int(drawn.shape[1]),
-        BitsAllocated=8,
-        BitsStored=8,
-        HighBit=7,
-        PixelRepresentation=0,
         **lossy_history(source, what.source.header.transfer_syntax_uid),
-        PixelData=drawn.tobytes() + b"\0" * (drawn.size % 2),
     )
-    put_laterality(result, str(source.get("ImageLaterality") or source.get("Laterality") or ""))
     if image.spacing_mm:
-        put(result, PixelSpacing=[decimal(v) for v in image.spacing_mm])
+        put(result, PixelSpacing=decimals(image.spacing_mm))
+    put_laterality(result, str(source.get("ImageLaterality") or source.get("Laterality") or ""))
+    complete(result, what, source)
     return artifact(ArtifactKind.SECONDARY_CAPTURE, result)

@@ -1,38 +1,38 @@
 """The lesion mask as a BINARY Segmentation at source size (PS3.3 A.51, C.8.20).
 
 Plane geometry is always written, because three of five readers need it; without a known scale it is a plane of unit
-pixels, and every description says "uncalibrated". Built element by element: a general-purpose library costs several
-times as much here.
+pixels, and every description says "uncalibrated".
 """
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Final
+
+from highdicom import AlgorithmIdentificationSequence
+from highdicom.color import CIELabColor
+from highdicom.seg import Segmentation, SegmentDescription
 from pydicom.dataset import Dataset
 
 from dermoscopy.codes import ARTIFICIAL_INTELLIGENCE, SEGMENT_CATEGORY, SEGMENT_TYPE, site
 from dermoscopy.domain import Artifact, ArtifactKind, derive_uid
 from dermoscopy.errors import AnalysisFailed
 from dermoscopy.ports import RenderInput
-from dicom_listener.render.attributes import Attributes, put
 from dicom_listener.render.modules import (
     DEVICE_NOTE,
     artifact,
-    code_item,
     coded,
-    decimal,
-    items,
+    common,
+    complete,
+    decimals,
     lossy_history,
-    reference,
-    result_dataset,
-    site_items,
+    put,
+    stand_in,
 )
 from dicom_listener.render.source import source_dataset
-from dicom_listener.syntaxes import SEGMENTATION
 
-SEGMENT_NUMBER = 1
-_GREEN_CIELAB = [52428, 9252, 50886]
-"""Recommended Display CIELab Value of the contour green (PS3.3 C.10.7.1.1)."""
+SEGMENT_NUMBER: Final = 1
+_GREEN: Final = CIELabColor.from_dicom_value((52428, 9252, 50886))
+"""The green of the drawn contour."""
 
 
 def render_seg(what: RenderInput) -> Artifact:
@@ -46,40 +46,21 @@ def render_seg(what: RenderInput) -> Artifact:
     if finding.mask.shape != (image.rows, image.columns):
         raise AnalysisFailed(f"mask of {finding.mask.shape} does not fit the image of {(image.rows, image.columns)}")
     source = source_dataset(what.source, image)
-    scale = "" if image.spacing_mm else ", uncalibrated (no scale known, unit pixels)"
-    result = result_dataset(what, source, ArtifactKind.SEG, SEGMENTATION)
-    put(
-        result,
-        Modality="SEG",
-        SeriesDescription=f"Lesion outline by AI{', uncalibrated' if not image.spacing_mm else ''}",
-        ImageType=["DERIVED", "PRIMARY"],
-        PatientOrientation=None,
-        SamplesPerPixel=1,
-        PhotometricInterpretation="MONOCHROME2",
-        Rows=image.rows,
-        Columns=image.columns,
-        BitsAllocated=1,
-        BitsStored=1,
-        HighBit=0,
-        PixelRepresentation=0,
-        NumberOfFrames="1",
-        SegmentationType="BINARY",
-        SegmentsOverlap="NO",
-        ContentLabel="LESION",
-        ContentDescription=DEVICE_NOTE,
-        ContentCreatorName=None,
-        FrameOfReferenceUID=str(
-            source.get("FrameOfReferenceUID") or derive_uid("frame-of-reference", str(source.SOPInstanceUID))
-        ),
-        PositionReferenceIndicator=None,
-        SegmentSequence=items(_segment(what, source, scale)),
-        SharedFunctionalGroupsSequence=items(_shared_groups(what)),
-        PerFrameFunctionalGroupsSequence=items(_frame_groups(source)),
-        ReferencedSeriesSequence=items(_referenced_series(source)),
-        **_dimensions(what),
-        **lossy_history(source, what.source.header.transfer_syntax_uid),
-        PixelData=_packed(what),
+    result = Segmentation(
+        source_images=[_on_a_plane(what, source)],
+        pixel_array=finding.mask.astype(bool, copy=False),
+        segmentation_type="BINARY",
+        segment_descriptions=[_segment(what, source)],
+        series_description=f"Lesion outline by AI{', uncalibrated' if not image.spacing_mm else ''}",
+        content_label="LESION",
+        content_description=DEVICE_NOTE,
+        **common(what, source, ArtifactKind.SEG),
     )
+    put(result, PatientOrientation=None, ContentCreatorName=None)
+    organization = derive_uid("dimension-organization", what.analysis.id)
+    for item in (*result.DimensionOrganizationSequence, *result.DimensionIndexSequence):
+        item.DimensionOrganizationUID = organization
+    complete(result, what, source)
     return artifact(ArtifactKind.SEG, result)
 
 
@@ -91,94 +72,43 @@ def tracking(what: RenderInput, source: Dataset) -> tuple[str, str]:
     return f"lesion-{what.analysis.instance_id}", derive_uid("lesion", what.analysis.instance_id)
 
 
-def _packed(what: RenderInput) -> bytes:
-    """One bit per pixel, the first pixel in the lowest bit (PS3.5 8.1.1), padded to an even length."""
-    packed = np.packbits(what.analysis.finding.mask, bitorder="little").tobytes()
-    return packed + b"\0" * (len(packed) % 2)
+def _on_a_plane(what: RenderInput, source: Dataset) -> Dataset:
+    """The source as highdicom takes geometry from it: a photograph has none, so it gets a plane at the origin."""
+    return put(
+        stand_in(source),
+        Rows=what.image.rows,
+        Columns=what.image.columns,
+        FrameOfReferenceUID=str(
+            source.get("FrameOfReferenceUID") or derive_uid("frame-of-reference", str(source.SOPInstanceUID))
+        ),
+        ImagePositionPatient=[0, 0, 0],
+        ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+        PixelSpacing=decimals(what.image.spacing_mm or (1.0, 1.0)),
+        SliceThickness=1,
+        **lossy_history(source, what.source.header.transfer_syntax_uid),
+    )
 
 
-def _segment(what: RenderInput, source: Dataset, scale: str) -> Attributes:
-    finding = what.analysis.finding
+def _segment(what: RenderInput, source: Dataset) -> SegmentDescription:
+    model, site_code = what.analysis.finding.model, what.analysis.header.body_site_code
     tracking_id, tracking_uid = tracking(what, source)
-    algorithm = put(
-        Attributes(),
-        AlgorithmFamilyCodeSequence=items(code_item(ARTIFICIAL_INTELLIGENCE)),
-        AlgorithmName=finding.model.name[:64],
-        AlgorithmVersion=finding.model.version[:64],
-        AlgorithmParameters=f"sha256={finding.model.digest}",
+    segment = SegmentDescription(
+        segment_number=SEGMENT_NUMBER,
+        segment_label="Lesion",
+        segmented_property_category=coded(SEGMENT_CATEGORY),
+        segmented_property_type=coded(SEGMENT_TYPE),
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=AlgorithmIdentificationSequence(
+            name=model.name[:64],
+            family=coded(ARTIFICIAL_INTELLIGENCE),
+            version=model.version[:64],
+            parameters={"sha256": model.digest},
+        ),
+        tracking_id=tracking_id,
+        tracking_uid=tracking_uid,
+        anatomic_regions=[coded(site(site_code))] if site_code else None,
+        display_color=_GREEN,
     )
-    segment = put(
-        Attributes(),
-        SegmentNumber=SEGMENT_NUMBER,
-        SegmentLabel="Lesion",
-        SegmentDescription=f"Largest lesion in the image{scale}; {DEVICE_NOTE}",
-        SegmentAlgorithmType="AUTOMATIC",
-        SegmentAlgorithmName=finding.model.name[:64],
-        SegmentedPropertyCategoryCodeSequence=items(code_item(SEGMENT_CATEGORY)),
-        SegmentedPropertyTypeCodeSequence=items(code_item(SEGMENT_TYPE)),
-        SegmentationAlgorithmIdentificationSequence=items(algorithm),
-        RecommendedDisplayCIELabValue=_GREEN_CIELAB,
-        TrackingID=tracking_id,
-        TrackingUID=tracking_uid,
-    )
-    sites = [code_item(site(code)) for code in site_items(what)]
-    if sites:
-        put(segment, AnatomicRegionSequence=items(*sites))
+    scale = "" if what.image.spacing_mm else ", uncalibrated (no scale known, unit pixels)"
+    segment.SegmentDescription = f"Largest lesion in the image{scale}; {DEVICE_NOTE}"
     return segment
-
-
-def _shared_groups(what: RenderInput) -> Attributes:
-    spacing = what.image.spacing_mm or (1.0, 1.0)
-    measures = put(Attributes(), PixelSpacing=[decimal(v) for v in spacing], SliceThickness="1")
-    orientation = put(Attributes(), ImageOrientationPatient=["1", "0", "0", "0", "1", "0"])
-    return put(Attributes(), PixelMeasuresSequence=items(measures), PlaneOrientationSequence=items(orientation))
-
-
-def _frame_groups(source: Dataset) -> Attributes:
-    """Segment, place and source of the frame; readers look for the source here, not among the shared groups."""
-    origin = reference(str(source.SOPClassUID), str(source.SOPInstanceUID))
-    purpose = coded("121322", "DCM", "Source image for image processing operation")
-    put(origin, PurposeOfReferenceCodeSequence=items(purpose), SpatialLocationsPreserved="YES")
-    derivation = put(
-        Attributes(),
-        DerivationCodeSequence=items(coded("113076", "DCM", "Segmentation")),
-        SourceImageSequence=items(origin),
-    )
-    return put(
-        Attributes(),
-        FrameContentSequence=items(put(Attributes(), DimensionIndexValues=[1, 1])),
-        PlanePositionSequence=items(put(Attributes(), ImagePositionPatient=["0", "0", "0"])),
-        DerivationImageSequence=items(derivation),
-        SegmentIdentificationSequence=items(put(Attributes(), ReferencedSegmentNumber=SEGMENT_NUMBER)),
-    )
-
-
-def _dimensions(what: RenderInput) -> dict[str, object]:
-    """Multi-frame Dimension module (PS3.3 C.7.6.17): by segment, then by position."""
-    uid = derive_uid("dimension-organization", what.analysis.id)
-    segment = put(
-        Attributes(),
-        DimensionOrganizationUID=uid,
-        DimensionIndexPointer=0x0062000B,
-        FunctionalGroupPointer=0x0062000A,
-        DimensionDescriptionLabel="Segment",
-    )
-    position = put(
-        Attributes(),
-        DimensionOrganizationUID=uid,
-        DimensionIndexPointer=0x00200032,
-        FunctionalGroupPointer=0x00209113,
-        DimensionDescriptionLabel="Position",
-    )
-    return {
-        "DimensionOrganizationSequence": items(put(Attributes(), DimensionOrganizationUID=uid)),
-        "DimensionIndexSequence": items(segment, position),
-    }
-
-
-def _referenced_series(source: Dataset) -> Attributes:
-    return put(
-        Attributes(),
-        SeriesInstanceUID=str(source.SeriesInstanceUID),
-        ReferencedInstanceSequence=items(reference(str(source.SOPClassUID), str(source.SOPInstanceUID))),
-    )

@@ -11,16 +11,17 @@ from dermoscopy.domain import Artifact, ArtifactKind, DermoscopicImage, SourceOb
 from dermoscopy.errors import UnreadableObject
 from dermoscopy.ports import RenderInput
 from dicom_listener.part10 import PARSE_ERRORS, open_dataset
-from dicom_listener.render.attributes import Attributes, encode, put
 from dicom_listener.render.modules import (
+    CHARACTER_SET,
     MANUFACTURER,
     SERIES_NUMBERS,
     artifact,
     code_item,
-    items,
+    coded,
+    put,
     put_laterality,
 )
-from dicom_listener.syntaxes import DERMOSCOPIC_PHOTOGRAPHY, EXPLICIT_LITTLE_ENDIAN
+from dicom_listener.syntaxes import DERMOSCOPIC_PHOTOGRAPHY
 
 
 def source_dataset(source: SourceObject, image: DermoscopicImage) -> Dataset:
@@ -29,7 +30,7 @@ def source_dataset(source: SourceObject, image: DermoscopicImage) -> Dataset:
     Raises `UnreadableObject` if a stored DICOM object cannot be parsed any more.
     """
     if source.header.media_type != "application/dicom":
-        return open_dataset(encode(_wrapped(source, image)), EXPLICIT_LITTLE_ENDIAN)
+        return _wrapped(source, image)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -49,18 +50,19 @@ def render_source(what: RenderInput) -> Artifact:
 def picture_instance(source: SourceObject, image: DermoscopicImage) -> Artifact:
     """`render_source` for a picture that has no analysis (yet)."""
     wrapped = _wrapped(source, image)
-    put(wrapped, PixelData=image.pixels.tobytes() + b"\0" * (image.pixels.size % 2))
+    put(wrapped, PixelData=image.pixels.tobytes())
+    wrapped["PixelData"].VR = "OB"
     return artifact(ArtifactKind.SOURCE, wrapped)
 
 
-def _wrapped(source: SourceObject, image: DermoscopicImage) -> Attributes:
+def _wrapped(source: SourceObject, image: DermoscopicImage) -> Dataset:
     header = source.header
     identity = source.instance_id
     lossy = header.media_type == "image/jpeg"
     date, time = f"{source.received_at:%Y%m%d}", f"{source.received_at:%H%M%S.%f}"
     wrapped = put(
-        Attributes(),
-        SpecificCharacterSet="ISO_IR 192",
+        Dataset(),
+        SpecificCharacterSet=CHARACTER_SET,
         SOPClassUID=DERMOSCOPIC_PHOTOGRAPHY,
         SOPInstanceUID=header.sop_instance_uid or derive_uid("source", identity),
         SeriesInstanceUID=header.series_instance_uid or derive_uid("series-source", identity),
@@ -79,7 +81,7 @@ def _wrapped(source: SourceObject, image: DermoscopicImage) -> Attributes:
         PatientOrientation=None,
         FrameOfReferenceUID=derive_uid("frame-of-reference", identity),
         PositionReferenceIndicator=None,
-        AcquisitionContextSequence=items(),
+        AcquisitionContextSequence=[],
         SamplesPerPixel=3,
         PhotometricInterpretation="RGB",
         PlanarConfiguration=0,
@@ -106,10 +108,10 @@ def _wrapped(source: SourceObject, image: DermoscopicImage) -> Attributes:
             DerivationDescription="Decoded from a JPEG picture",
         )
     put_laterality(wrapped, header.laterality)
-    region = code_item(site(header.body_site_code)) if header.body_site_code else code_item(SITE_SKIN)
-    put(wrapped, AnatomicRegionSequence=items(region))
+    region = site(header.body_site_code) if header.body_site_code else SITE_SKIN
     put(
         wrapped,
+        AnatomicRegionSequence=[code_item(coded(region))],
         PatientName=None,
         PatientID=header.patient.patient_id,
         PatientBirthDate=None,

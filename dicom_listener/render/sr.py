@@ -1,175 +1,191 @@
 """The finding as a structured report: Comprehensive SR after TID 1500 "Measurement Report" (PS3.16).
 
 Two measurement groups: the lesion (TID 1410, with the segment it measures) and the image as a whole (TID 1501: class
-probabilities, risk, triage, abstention). Both name the algorithm (TID 4019). Built item by item, see `seg`.
+probabilities, risk, triage, abstention). Both name the algorithm (TID 4019).
 """
 
 from __future__ import annotations
 
+from typing import Final
+
+from highdicom import sr
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes as dicom
+from pydicom.sr.coding import Code as DicomCode
 
 from dermoscopy import codes
 from dermoscopy.codes import Code
 from dermoscopy.domain import Artifact, ArtifactKind, derive_uid
+from dermoscopy.identifiers import series_uid
 from dermoscopy.ports import RenderInput
-from dicom_listener.render.attributes import Attributes, put
 from dicom_listener.render.modules import (
     DEVICE_NOTE,
     MANUFACTURER,
     artifact,
-    code_item,
     coded,
-    coding_schemes,
-    decimal,
-    items,
-    reference,
-    result_dataset,
+    common,
+    complete,
+    put,
     result_uid,
-    site_items,
+    stand_in,
 )
 from dicom_listener.render.seg import SEGMENT_NUMBER, tracking
 from dicom_listener.render.source import source_dataset
-from dicom_listener.syntaxes import COMPREHENSIVE_SR, SEGMENTATION
+from dicom_listener.syntaxes import SEGMENTATION
 
-CONTAINS, HAS_CONCEPT_MOD, HAS_OBS_CONTEXT = "CONTAINS", "HAS CONCEPT MOD", "HAS OBS CONTEXT"
-_DCM = "DCM"
+_CONTAINS: Final = sr.RelationshipTypeValues.CONTAINS
+_COMMENT: Final = dicom.DCM.Comment
+_OBSERVER: Final = dicom.DCM.Device
+_SOURCE: Final = dicom.SCT.Source
+_LIBRARY: Final = dicom.DCM.ImageLibrary
+_LIBRARY_GROUP: Final = dicom.DCM.ImageLibraryGroup
 
 
 def render_sr(what: RenderInput) -> Artifact:
     """The report, flagged complete, preliminary and unverified: a clinician has not confirmed it."""
     source = source_dataset(what.source, what.image)
-    result = result_dataset(what, source, ArtifactKind.SR, COMPREHENSIVE_SR)
-    put(
-        result,
-        Modality="SR",
-        SeriesDescription="AI measurements and classification",
-        ReferencedPerformedProcedureStepSequence=items(),
-        CodingSchemeIdentificationSequence=coding_schemes(),
-        CompletionFlag="COMPLETE",
-        CompletionFlagDescription=DEVICE_NOTE,
-        PreliminaryFlag="PRELIMINARY",
-        VerificationFlag="UNVERIFIED",
-        PerformedProcedureCodeSequence=items(),
-        CurrentRequestedProcedureEvidenceSequence=items(_evidence(what, source)),
-        ValueType="CONTAINER",
-        ConceptNameCodeSequence=items(coded("126000", _DCM, "Imaging Measurement Report")),
-        ContinuityOfContent="SEPARATE",
-        ContentTemplateSequence=items(_template("1500")),
-        ContentSequence=items(*_report(what, source)),
+    outlined = what.analysis.finding.measurements is not None
+    report = sr.MeasurementReport(
+        observation_context=_observer(what),
+        procedure_reported=coded(codes.DERMATOSCOPY),
+        imaging_measurements=[
+            *([_lesion_group(what, source)] if outlined else []),
+            _image_group(what, source),
+        ],
     )
+    report[0].ContentSequence.insert(len(report[0].ContentSequence) - 1, _image_library(source))
+    result = sr.ComprehensiveSR(
+        evidence=[stand_in(source), *([_segmentation(what, source)] if outlined else [])],
+        content=report,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        series_description="AI measurements and classification",
+        coding_schemes=[_our_scheme()],
+        **common(what, source, ArtifactKind.SR),
+    )
+    result.CompletionFlagDescription = DEVICE_NOTE
+    complete(result, what, source)
     return artifact(ArtifactKind.SR, result)
 
 
-# --------------------------------------------------------------------------------------------------------- the report
+def _our_scheme() -> CodingSchemeIdentificationItem:
+    """Our private coding scheme (PS3.3 C.12.1.1); highdicom drops the UID of one that no registry lists."""
+    scheme = CodingSchemeIdentificationItem(codes.SCHEMES[codes.LOCAL], "Dermoscopy CDS concepts")
+    scheme.CodingSchemeUID = codes.LOCAL_UID
+    return scheme
 
 
-def _report(what: RenderInput, source: Dataset) -> list[Attributes]:
-    measurements = [_image_group(what, source)]
-    if what.analysis.finding.measurements is not None:
-        measurements.insert(0, _lesion_group(what, source))
-    return [
-        _with_content(
-            _code(HAS_CONCEPT_MOD, coded("121049", _DCM, "Language of Content Item and Descendants"), _ENGLISH),
-            _code(HAS_CONCEPT_MOD, coded("121046", _DCM, "Country of Language"), coded("US", "ISO3166_1", "US")),
-        ),
-        *_observer(what),
-        _code(HAS_CONCEPT_MOD, coded("121058", _DCM, "Procedure reported"), code_item(codes.DERMATOSCOPY)),
-        _container(
-            coded("111028", _DCM, "Image Library"),
-            _container(coded("126200", _DCM, "Image Library Group"), _image(None, source), template="1602"),
-            template="1600",
-        ),
-        _container(coded("126010", _DCM, "Imaging Measurements"), *measurements),
-    ]
+def _segmentation(what: RenderInput, source: Dataset) -> Dataset:
+    """What the evidence says of our segmentation (PS3.3 C.17.2.3)."""
+    return put(
+        Dataset(),
+        StudyInstanceUID=str(source.StudyInstanceUID),
+        SeriesInstanceUID=series_uid(ArtifactKind.SEG, what.analysis.id),
+        SOPClassUID=SEGMENTATION,
+        SOPInstanceUID=result_uid(ArtifactKind.SEG, what),
+    )
 
 
-def _observer(what: RenderInput) -> list[Attributes]:
-    """Observation context: a device observes (TID 1001, 1002, 1004)."""
+def _observer(what: RenderInput) -> sr.ObservationContext:
+    """A device observes (TID 1001, 1002, 1004)."""
     model = what.analysis.finding.model
-    return [
-        _code(HAS_OBS_CONTEXT, coded("121005", _DCM, "Observer Type"), coded("121007", _DCM, "Device")),
-        _uid(HAS_OBS_CONTEXT, coded("121012", _DCM, "Device Observer UID"), derive_uid("device", model.digest)),
-        _text(HAS_OBS_CONTEXT, coded("121013", _DCM, "Device Observer Name"), model.name),
-        _text(HAS_OBS_CONTEXT, coded("121014", _DCM, "Device Observer Manufacturer"), MANUFACTURER),
-        _text(HAS_OBS_CONTEXT, coded("121015", _DCM, "Device Observer Model Name"), f"{model.name} {model.version}"),
-    ]
+    device = sr.DeviceObserverIdentifyingAttributes(
+        uid=derive_uid("device", model.digest),
+        name=model.name,
+        manufacturer_name=MANUFACTURER,
+        model_name=f"{model.name} {model.version}",
+    )
+    return sr.ObservationContext(observer_device_context=sr.ObserverContext(_OBSERVER, device))
 
 
-def _lesion_group(what: RenderInput, source: Dataset) -> Attributes:
+def _image_library(source: Dataset) -> sr.ContainerContentItem:
+    """Image Library (TID 1600). By hand, because highdicom's own does not know Dermoscopic Photography."""
+    library = sr.ContainerContentItem(_LIBRARY, template_id="1600", relationship_type=_CONTAINS)
+    group = sr.ContainerContentItem(_LIBRARY_GROUP, relationship_type=_CONTAINS)
+    image = sr.ImageContentItem(
+        _SOURCE, str(source.SOPClassUID), str(source.SOPInstanceUID), relationship_type=_CONTAINS
+    )
+    group.ContentSequence = sr.ContentSequence([image])
+    library.ContentSequence = sr.ContentSequence([group])
+    return library
+
+
+# ----------------------------------------------------------------------------------------------- the measurement groups
+
+
+def _lesion_group(what: RenderInput, source: Dataset) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
     """Measurements of the segmented lesion (TID 1410); millimetres only where the image states its scale."""
     measured = what.analysis.finding.measurements
-    segment = put(
-        reference(SEGMENTATION, result_uid(ArtifactKind.SEG, what)),
-        ReferencedSegmentNumber=SEGMENT_NUMBER,
+    tracking_id, tracking_uid = tracking(what, source)
+    segment = sr.ReferencedSegmentationFrame(
+        sop_class_uid=SEGMENTATION,
+        sop_instance_uid=result_uid(ArtifactKind.SEG, what),
+        frame_number=1,
+        segment_number=SEGMENT_NUMBER,
+        source_image=sr.SourceImageForSegmentation(str(source.SOPClassUID), str(source.SOPInstanceUID)),
     )
-    group = [
-        *_tracking(*tracking(what, source)),
-        _code(CONTAINS, coded("276214006", "SCT", "Finding category"), code_item(codes.SEGMENT_CATEGORY)),
-        _code(CONTAINS, coded("121071", _DCM, "Finding"), code_item(codes.SEGMENT_TYPE)),
-        *_sites(what),
-        _image_item(coded("121214", _DCM, "Referenced Segmentation Frame"), segment),
-        _image(coded("121233", _DCM, "Source image for segmentation"), source),
-        *_algorithm(what),
-    ]
-    for row in codes.MEASUREMENTS:
-        value = getattr(measured, row.attribute)
-        if value is not None:
-            group.append(_number(row.concept, float(value), row.unit))
+    # frame or segment, never both (PS3.3 10.3); the constructor demands both
+    del segment[0].ReferencedSOPSequence[0].ReferencedFrameNumber
+    values = [(row, getattr(measured, row.attribute)) for row in codes.MEASUREMENTS]
+    group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(uid=tracking_uid, identifier=tracking_id),
+        referenced_segment=segment,
+        finding_category=coded(codes.SEGMENT_CATEGORY),
+        finding_type=coded(codes.SEGMENT_TYPE),
+        finding_sites=_sites(what),
+        algorithm_id=_algorithm(what),
+        measurements=[_number(row.concept, value, row.unit) for row, value in values if value is not None],
+    )
     if what.image.spacing_mm is None:
-        group.append(_text(CONTAINS, coded("121106", _DCM, "Comment"), "Uncalibrated: the image states no scale."))
-    return _container(coded("125007", _DCM, "Measurement Group"), *group, template="1410")
+        group[0].ContentSequence.append(_text(_COMMENT, "Uncalibrated: the image states no scale."))
+    return group
 
 
-def _image_group(what: RenderInput, source: Dataset) -> Attributes:
+def _image_group(what: RenderInput, source: Dataset) -> sr.MeasurementsAndQualitativeEvaluations:
     """What the algorithm says of the image as a whole (TID 1501)."""
-    finding = what.analysis.finding
-    percent = codes.PERCENT
-    group = [
-        *_tracking(f"image-{what.analysis.instance_id}", derive_uid("image-finding", what.analysis.instance_id)),
-        _code(CONTAINS, coded("121071", _DCM, "Finding"), code_item(codes.CLASSIFICATION)),
-        *_sites(what),
-        *_algorithm(what),
+    finding, instance_id = what.analysis.finding, what.analysis.instance_id
+    numbers = [(codes.CLASS_PROBABILITY[one.label], one.probability) for one in finding.classes]
+    numbers += [
+        (codes.MELANOMA_RISK, finding.melanoma_risk),
+        (codes.MALIGNANCY_RISK, finding.malignancy_risk),
+        (codes.CONFIDENCE, finding.confidence),
     ]
-    group += [_number(codes.CLASS_PROBABILITY[c.label], 100 * c.probability, percent) for c in finding.classes]
-    group += [
-        _number(codes.MELANOMA_RISK, 100 * finding.melanoma_risk, percent),
-        _number(codes.MALIGNANCY_RISK, 100 * finding.malignancy_risk, percent),
-        _number(codes.CONFIDENCE, 100 * finding.confidence, percent),
-    ]
+    said = [(codes.TRIAGE_TIER, codes.TRIAGE[finding.triage.tier])]
     if finding.primary is not None:
-        group.append(_code(CONTAINS, code_item(codes.CLASSIFICATION), code_item(codes.class_code(finding.primary))))
-    group.append(_code(CONTAINS, code_item(codes.TRIAGE_TIER), code_item(codes.TRIAGE[finding.triage.tier])))
-    if finding.abstention:
-        group.append(_text(CONTAINS, code_item(codes.ABSTENTION), finding.abstention))
-    explanation = "; ".join(finding.explanation)
-    if explanation:
-        group.append(_text(CONTAINS, code_item(codes.EXPLANATION), explanation))
+        said.insert(0, (codes.CLASSIFICATION, codes.class_code(finding.primary)))
+    group = sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(
+            uid=derive_uid("image-finding", instance_id), identifier=f"image-{instance_id}"
+        ),
+        finding_type=coded(codes.CLASSIFICATION),
+        finding_sites=_sites(what),
+        algorithm_id=_algorithm(what),
+        measurements=[_number(concept, 100 * value, codes.PERCENT) for concept, value in numbers],
+        qualitative_evaluations=[sr.QualitativeEvaluation(coded(name), coded(value)) for name, value in said],
+        source_images=[sr.SourceImageForMeasurementGroup(str(source.SOPClassUID), str(source.SOPInstanceUID))],
+    )
     advice = " ".join(part for part in (finding.triage.reason, finding.triage.recommendation, DEVICE_NOTE) if part)
-    group.append(_text(CONTAINS, coded("121106", _DCM, "Comment"), advice))
-    group.append(_image(coded("121112", _DCM, "Source of Measurement"), source))
-    return _container(coded("125007", _DCM, "Measurement Group"), *group, template="1501")
-
-
-def _tracking(identifier: str, uid: str) -> list[Attributes]:
-    return [
-        _text(HAS_OBS_CONTEXT, coded("112039", _DCM, "Tracking Identifier"), identifier),
-        _uid(HAS_OBS_CONTEXT, coded("112040", _DCM, "Tracking Unique Identifier"), uid),
+    texts = [
+        (coded(codes.ABSTENTION), finding.abstention),
+        (coded(codes.EXPLANATION), "; ".join(finding.explanation)),
+        (_COMMENT, advice),
     ]
+    group[0].ContentSequence.extend(_text(name, value) for name, value in texts if value)
+    return group
 
 
-def _sites(what: RenderInput) -> list[Attributes]:
-    """Finding Site with its laterality (TID 1501 row 9)."""
-    found = []
-    for code in site_items(what):
-        item = _code(HAS_CONCEPT_MOD, coded("363698007", "SCT", "Finding Site"), code_item(codes.site(code)))
-        side = codes.LATERALITY.get(what.analysis.header.laterality)
-        if side is not None:
-            item = _with_content(item, _code(HAS_CONCEPT_MOD, coded("272741003", "SCT", "Laterality"), code_item(side)))
-        found.append(item)
-    return found
+def _sites(what: RenderInput) -> list[sr.FindingSite]:
+    """Finding Site with its laterality (TID 1501 row 9), where the image states one."""
+    header = what.analysis.header
+    if not header.body_site_code:
+        return []
+    side = codes.LATERALITY.get(header.laterality)
+    return [sr.FindingSite(coded(codes.site(header.body_site_code)), laterality=coded(side) if side else None)]
 
 
-def _algorithm(what: RenderInput) -> list[Attributes]:
+def _algorithm(what: RenderInput) -> sr.AlgorithmIdentification:
     """Algorithm Identification (TID 4019): name, version, and which weights and thresholds."""
     finding = what.analysis.finding
     parameters = [
@@ -177,85 +193,12 @@ def _algorithm(what: RenderInput) -> list[Attributes]:
         f"preprocessing={finding.inference.preprocessing_digest}",
         *(f"threshold.{name}={value:g}" for name, value in sorted(finding.inference.thresholds.items())),
     ]
-    return [
-        _text(HAS_CONCEPT_MOD, code_item(codes.ALGORITHM_NAME), finding.model.name),
-        _text(HAS_CONCEPT_MOD, code_item(codes.ALGORITHM_VERSION), finding.model.version),
-        *(_text(HAS_CONCEPT_MOD, code_item(codes.ALGORITHM_PARAMETERS), one) for one in parameters),
-    ]
+    return sr.AlgorithmIdentification(finding.model.name, finding.model.version, parameters)
 
 
-def _evidence(what: RenderInput, source: Dataset) -> Attributes:
-    """Current Requested Procedure Evidence: every instance that the content refers to (PS3.3 C.17.2.3)."""
-    series = [(str(source.SeriesInstanceUID), str(source.SOPClassUID), str(source.SOPInstanceUID))]
-    if what.analysis.finding.measurements is not None:
-        seg = ArtifactKind.SEG
-        series.append((derive_uid(f"series-{seg.value}", what.analysis.id), SEGMENTATION, result_uid(seg, what)))
-    return put(
-        Attributes(),
-        StudyInstanceUID=str(source.StudyInstanceUID),
-        ReferencedSeriesSequence=items(
-            *(
-                put(
-                    Attributes(),
-                    SeriesInstanceUID=uid,
-                    ReferencedSOPSequence=items(reference(sop_class, sop_instance)),
-                )
-                for uid, sop_class, sop_instance in series
-            )
-        ),
-    )
+def _number(concept: Code, value: float, unit: Code) -> sr.Measurement:
+    return sr.Measurement(coded(concept), float(value), coded(unit))
 
 
-# ----------------------------------------------------------------------------------------- content items (PS3.3 C.17.3)
-
-_ENGLISH = coded("en", "RFC5646", "English")
-
-
-def _item(relationship: str, value_type: str, concept: Attributes | None) -> Attributes:
-    item = put(Attributes(), RelationshipType=relationship, ValueType=value_type)
-    return item if concept is None else put(item, ConceptNameCodeSequence=items(concept))
-
-
-def _with_content(item: Attributes, *children: Attributes) -> Attributes:
-    return put(item, ContentSequence=items(*children))
-
-
-def _text(relationship: str, concept: Attributes, value: str) -> Attributes:
-    return put(_item(relationship, "TEXT", concept), TextValue=value)
-
-
-def _code(relationship: str, concept: Attributes, value: Attributes) -> Attributes:
-    return put(_item(relationship, "CODE", concept), ConceptCodeSequence=items(value))
-
-
-def _uid(relationship: str, concept: Attributes, value: str) -> Attributes:
-    return put(_item(relationship, "UIDREF", concept), UID=value)
-
-
-def _number(concept: Code, value: float, unit: Code) -> Attributes:
-    measured = put(
-        Attributes(),
-        NumericValue=decimal(value),
-        FloatingPointValue=value,
-        MeasurementUnitsCodeSequence=items(code_item(unit)),
-    )
-    return put(_item(CONTAINS, "NUM", code_item(concept)), MeasuredValueSequence=items(measured))
-
-
-def _image(concept: Attributes | None, source: Dataset) -> Attributes:
-    return _image_item(concept, reference(str(source.SOPClassUID), str(source.SOPInstanceUID)))
-
-
-def _image_item(concept: Attributes | None, referenced: Attributes) -> Attributes:
-    return put(_item(CONTAINS, "IMAGE", concept), ReferencedSOPSequence=items(referenced))
-
-
-def _container(concept: Attributes, *children: Attributes, template: str = "") -> Attributes:
-    item = put(_item(CONTAINS, "CONTAINER", concept), ContinuityOfContent="SEPARATE")
-    if template:
-        put(item, ContentTemplateSequence=items(_template(template)))
-    return _with_content(item, *children)
-
-
-def _template(identifier: str) -> Attributes:
-    return put(Attributes(), MappingResource="DCMR", TemplateIdentifier=identifier)
+def _text(concept: DicomCode, value: str) -> sr.TextContentItem:
+    return sr.TextContentItem(concept, value, relationship_type=_CONTAINS)
