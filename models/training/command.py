@@ -20,8 +20,9 @@ from models.training.datasets import Crops, load_crops, read_native_images
 from models.training.export import export
 from models.training.loop import fit
 from models.training.package import Provenance, write_package
-from models.training.predictions import Predictions, crop_cases, native_cases, predict
+from models.training.predictions import Predictions, crop_cases, embeddings, native_cases, predict
 from models.training.splits import Split, check_against_labels, read_split
+from models.training.strangers import strangers
 
 logger = logging.getLogger("models.training")
 
@@ -80,6 +81,7 @@ def train(
     logger.info("exported; largest difference to torch: %s", differences)
 
     predictions = _predict_all(weights, crops, rows, data, configuration, run / "predictions")
+    drawn = strangers(configuration.seed)
     package = write_package(
         (store or output / "store") / configuration.name / configuration.version,
         weights,
@@ -87,6 +89,7 @@ def train(
         split,
         crops.labels,
         predictions,
+        dict(zip(drawn, embeddings(weights, list(drawn.values()), configuration), strict=True)),
         Provenance(
             command=f"python -m models.training {_place(config_path)} --data {_place(data)}"
             + (f" --store {_place(store)}" if store else ""),

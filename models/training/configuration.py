@@ -126,7 +126,11 @@ class Calibration(Section):
     )
     sensitivity: Fraction = Field(0.9, description="wanted of each operating point on the validation fold")
     malignant: tuple[str, ...] = ("akiec", "bcc", "mel")
-    embedding_dimensions: Annotated[int, Field(ge=2)] = 128
+    embedding_skipped: Annotated[int, Field(ge=0)] = 128
+    embedding_dimensions: Annotated[int, Field(ge=2)] = 256
+    novelty_factor: Positive = Field(
+        1.1, description="an image is called unlike the training images beyond this many times the 99th percentile"
+    )
     reference_per_class: Annotated[int, Field(ge=2)] = Field(
         500, description="training images per class behind the embedding reference"
     )

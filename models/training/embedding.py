@@ -16,24 +16,28 @@ QUANTILES = (0.5, 0.95, 0.99)
 
 
 def fit_reference(
-    embedding: NDArray[np.float32], target: NDArray[np.int64], dimensions: int, seed: int
+    embedding: NDArray[np.float32], target: NDArray[np.int64], skipped: int, dimensions: int
 ) -> EmbeddingReferenceStatistics:
     """Class means and one shared precision after a PCA (Lee et al., "A Simple Unified Framework", NeurIPS 2018).
 
     Args:
         embedding: of the training fold, [N, D].
         target: class index [N].
-        dimensions: kept by the PCA; the shared covariance of what is kept is shrunk (Ledoit-Wolf).
+        skipped: leading principal directions left out, where there are enough: lesions differ from each other along
+            them, while a stranger differs from all lesions along the later ones.
+        dimensions: kept after those; the shared covariance of what is kept is shrunk (Ledoit-Wolf).
     """
-    kept = min(dimensions, *embedding.shape)
-    analysis = PCA(kept, random_state=seed).fit(embedding)
-    points = analysis.transform(embedding)
+    available = min(skipped + dimensions, *embedding.shape)
+    first = min(skipped, max(0, available - dimensions))
+    analysis = PCA(available, svd_solver="full").fit(embedding)
+    components = analysis.components_[first:]
+    points = (embedding - analysis.mean_) @ components.T
     means = np.stack([points[target == k].mean(axis=0) for k in range(len(CLASSES)) if (target == k).any()])
     known = np.unique(target)
     within = points - means[np.searchsorted(known, target)]
     return EmbeddingReferenceStatistics(
         mean=analysis.mean_,
-        components=analysis.components_,
+        components=components,
         class_means=means,
         precision=LedoitWolf(assume_centered=True).fit(within).precision_,
     )

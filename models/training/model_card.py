@@ -156,12 +156,20 @@ def _limits(manifest: dict[str, Any], metrics: dict[str, Any]) -> str:
   the collection as it is (67 % nevi). No practice has those frequencies, so the probabilities rank and compare; they
   are not the risk of this patient.
 - Seven groups only. A lesion of another kind (squamous cell carcinoma, Merkel cell carcinoma, an inflammatory disease)
-  is given one of the seven. The embedding's distance to the training images is a hint of that, not a guarantee: the
-  99th percentile on the validation fold is {manifest["thresholds"]["embedding"]["distance_p99"]:.2f}.
+  is given one of the seven. The embedding's distance to the training images is a hint of that, not a guarantee; it
+  was tried on drawn pictures only, not on other diseases or on skin without a lesion. Above 1 of the limit an image is
+  called unlike the training images: {100 * metrics["embedding_distance"]["test"]["called_unlike"]:.1f} % of the test fold;
+  {_strangers(metrics)}.
 - Part of the labels is not histological (follow-up, consensus), and the reference outlines are generous on diffuse
   lesions.
 - The activation map shows where a class's evidence lies at stride 32. It is no segmentation and no proof of reasoning.
 - It sees one image: no history, no palpation, no change over time."""
+
+
+def _strangers(metrics: dict[str, Any]) -> str:
+    """How far drawn pictures lie, relative to the limit."""
+    relative = metrics["embedding_distance"]["strangers_relative_to_limit"]
+    return ", ".join(f"{name} {value:.2f}" for name, value in relative.items())
 
 
 def _making(manifest: dict[str, Any]) -> str:

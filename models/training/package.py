@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from models.manifest import MANIFEST_NAME, preprocessing_digest
 from models.registry import open_package
@@ -56,12 +57,14 @@ def write_package(
     split: Split,
     labels: tuple[Label, ...],
     predictions: dict[str, Predictions],
+    unlike: dict[str, NDArray[np.float32]],
     provenance: Provenance,
 ) -> Path:
     """Calibrate, evaluate and write ``folder`` (``<store>/<name>/<version>``); it appears whole or not at all.
 
     ``predictions`` holds ``reference`` (training images), ``validation``, ``calibration``, ``test`` and, where the
-    published frames are there, ``native`` (full frames) and ``native_crops`` (the same images as crops).
+    published frames are there, ``native`` (full frames) and ``native_crops`` (the same images as crops). ``unlike``
+    holds the embeddings of pictures that are no skin, by name.
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -90,7 +93,7 @@ def write_package(
         for name, answer in predictions.items()
         if name != "reference"
     }
-    known = _write_embedding_reference(partial / REFERENCE, configuration, predictions)
+    known = _write_embedding_reference(partial / REFERENCE, configuration, predictions, unlike)
     metrics["embedding_distance"] = known
     steps = configuration.input.preprocessing()
     manifest: dict[str, Any] = {
@@ -120,6 +123,7 @@ def write_package(
             "malignancy": {
                 **asdict(points["malignancy"]), "classes": list(options.malignant), "fold": "validation",
             },
+            "quality": {"embedding_distance_factor": options.novelty_factor},
             "embedding": {
                 "file": REFERENCE,
                 "sha256": file_digest(partial / REFERENCE),
@@ -163,19 +167,26 @@ def _prior_in_words(strength: float) -> str:
 
 
 def _write_embedding_reference(
-    path: Path, configuration: TrainingConfiguration, predictions: dict[str, Predictions]
+    path: Path,
+    configuration: TrainingConfiguration,
+    predictions: dict[str, Predictions],
+    unlike: dict[str, NDArray[np.float32]],
 ) -> dict[str, dict[str, float]]:
-    """Write the reference and return the quantiles of distances, by set of images."""
+    """Write the reference; return the quantiles of distances by set, and those of ``strangers`` over the limit."""
     seen = predictions["reference"]
-    reference = fit_reference(
-        seen.embedding, seen.target, configuration.calibration.embedding_dimensions, configuration.seed
-    )
+    options = configuration.calibration
+    reference = fit_reference(seen.embedding, seen.target, options.embedding_skipped, options.embedding_dimensions)
     measured = {
         name: distances(reference, answer.embedding) for name, answer in predictions.items() if name != "reference"
     }
     write_reference(path, reference, measured["validation"])
-    return {
-        name: {str(level): float(np.quantile(values, level)) for level in QUANTILES}
+    limit = options.novelty_factor * np.quantile(measured["validation"], 0.99)
+    strange = {name: float(distances(reference, values[None])[0] / limit) for name, values in unlike.items()}
+    return {"strangers_relative_to_limit": strange} | {
+        name: {
+            **{str(level): float(np.quantile(values, level)) for level in QUANTILES},
+            "called_unlike": float((values > limit).mean()),
+        }
         for name, values in measured.items()
     }
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -69,11 +70,7 @@ def predict(
     if kept.is_file():
         with np.load(kept) as arrays:
             return Predictions(**{field.name: arrays[field.name] for field in fields(Predictions)})
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = configuration.optimisation.threads
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    session = _session(model, configuration)
     steps = TypeAdapter(list[Step]).validate_python(configuration.input.preprocessing())
     rows: list[int] = []
     logits: list[NDArray[np.float32]] = []
@@ -100,6 +97,22 @@ def predict(
     np.savez(partial, **{field.name: getattr(result, field.name) for field in fields(result)})
     os.replace(partial, kept)
     return result
+
+
+def embeddings(model: Path, images: list[Pixels], configuration: TrainingConfiguration) -> NDArray[np.float32]:
+    """What the ONNX file makes of some pictures that have no label, [N, D]."""
+    session = _session(model, configuration)
+    steps = TypeAdapter(list[Step]).validate_python(configuration.input.preprocessing())
+    return np.concatenate([session.run(["embedding"], {"image": prepare(image, steps).tensor})[0] for image in images])
+
+
+def _session(model: Path, configuration: TrainingConfiguration) -> Any:
+    """The ONNX file on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = configuration.optimisation.threads
+    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 
 def jaccard(drawn: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
