@@ -158,7 +158,8 @@ def _limits(manifest: dict[str, Any], metrics: dict[str, Any]) -> str:
 - Seven groups only. A lesion of another kind (squamous cell carcinoma, Merkel cell carcinoma, an inflammatory disease)
   is given one of the seven. The embedding's distance to the training images is a hint of that, not a guarantee; it
   was tried on drawn pictures only, not on other diseases or on skin without a lesion. Above 1 of the limit an image is
-  called unlike the training images: {100 * metrics["embedding_distance"]["test"]["called_unlike"]:.1f} % of the test fold;
+  called unlike the training images:
+  {100 * metrics["embedding_distance"]["test"]["called_unlike"]:.1f} % of the test fold;
   {_strangers(metrics)}.
 - Part of the labels is not histological (follow-up, consensus), and the reference outlines are generous on diffuse
   lesions.

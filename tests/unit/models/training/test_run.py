@@ -30,7 +30,8 @@ def network():
 @pytest.fixture
 def interrupted(monkeypatch):
     """Kill the run while it validates its second epoch."""
-    validate, calls = loop.validate, []
+    validate = loop.validate
+    calls: list[None] = []
 
     def killing(*arguments):
         calls.append(None)
@@ -123,7 +124,8 @@ def test_a_file_that_answers_otherwise_is_not_kept(network, tmp_path, monkeypatc
 def test_every_architecture_keeps_the_contract(name):
     options = Architecture(name=name, pretrained=False, decoder_width=16, frozen_blocks=2)
     network = build_network(options).eval()
-    assert isinstance(network, LesionNetwork)
+    contract: LesionNetwork = network
+    assert isinstance(contract, LesionNetwork)
     outputs = network(torch.randn(2, 3, 96, 96))
     assert outputs.mask_logits.shape == (2, 1, 96, 96)
     assert outputs.class_logits.shape == (2, 7)
@@ -132,7 +134,7 @@ def test_every_architecture_keeps_the_contract(name):
     pooled = outputs.activation_map.mean(dim=(2, 3))
     offset = outputs.class_logits - pooled
     assert torch.allclose(offset[0], offset[1], atol=1e-5), "the map's mean plus a bias is the class logit"
-    groups = [list(network.pretrained_parameters()), list(network.fresh_parameters())]
+    groups = [list(contract.pretrained_parameters()), list(contract.fresh_parameters())]
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     assert {id(p) for group in groups for p in group} == {id(p) for p in trainable}
 
