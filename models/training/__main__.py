@@ -6,10 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from models.training.command import OtherRun, train
-from models.training.configuration import ConfigurationInvalid
-from models.training.datasets import DataMissing
-from models.training.splits import LesionLeak
+from dermoscopy.errors import Misconfigured
+from models.training.command import train
 
 
 def main() -> int:
@@ -23,8 +21,8 @@ def main() -> int:
     given = parser.parse_args()
     try:
         package = train(given.config, given.data, given.output, given.store, given.restart)
-    except (ConfigurationInvalid, DataMissing, LesionLeak, OtherRun, KeyError) as error:
-        print(error.args[0] if error.args else error, file=sys.stderr)  # noqa: T201 - this is the command line
+    except Misconfigured as error:
+        print(error, file=sys.stderr)  # noqa: T201 - this is the command line
         return 2
     print(package)  # noqa: T201 - this is the command line
     return 0

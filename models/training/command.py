@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import yaml
 
+from dermoscopy.errors import Misconfigured
+from models.manifest import MANIFEST_NAME
 from models.training.batches import limit_per_class, log_frequencies
 from models.training.configuration import TrainingConfiguration, file_digest, load_configuration
 from models.training.datasets import Crops, load_crops, read_native_images
@@ -30,8 +33,8 @@ logger = logging.getLogger("models.training")
 DECIDING = ("seed", "architecture", "input", "data", "augmentation", "losses", "optimisation")
 
 
-class OtherRun(ValueError):
-    """The output folder holds the checkpoints of another configuration."""
+class OtherRun(Misconfigured):
+    """The output folder or the store holds what another run made."""
 
 
 def train(
@@ -61,6 +64,9 @@ def train(
     _log_to(run / "train.log")
     cv2.setNumThreads(1)
     split = read_split(configuration.data.split)
+    package = (store or output / "store") / configuration.name / configuration.version
+    weights = run / "model.onnx"
+    refuse_to_replace(package, weights)
     code = begin_run(run, configuration, split)
 
     logger.info("decoding %s (once)", data)
@@ -76,14 +82,13 @@ def train(
     logger.info("kept epoch %d of %d", fitted.best.epoch, len(fitted.history))
 
     prior = configuration.calibration.prior_strength * log_frequencies(crops, rows["train"])
-    weights = run / "model.onnx"
     differences = export(fitted.network, configuration.input.size, prior.tolist(), weights)
     logger.info("exported; largest difference to torch: %s", differences)
 
     predictions = _predict_all(weights, crops, rows, data, configuration, run / "predictions")
     drawn = strangers(configuration.seed)
-    package = write_package(
-        (store or output / "store") / configuration.name / configuration.version,
+    write_package(
+        package,
         weights,
         configuration,
         split,
@@ -133,6 +138,23 @@ def begin_run(run: Path, configuration: TrainingConfiguration, split: Split) -> 
     code = _commit()
     claim.write_text(json.dumps({"digest": digest, "code": code, "settings": settings}, indent=1), encoding="utf-8")
     return code
+
+
+def refuse_to_replace(package: Path, weights: Path) -> None:
+    """A version means one set of weights for ever: what it once said must stay traceable.
+
+    Raises:
+        OtherRun: ``package`` exists, and its weights are not those that this run exported.
+    """
+    manifest = package / MANIFEST_NAME
+    if not manifest.is_file():
+        return
+    installed = yaml.safe_load(manifest.read_text(encoding="utf-8"))["sha256"]
+    if not weights.is_file() or file_digest(weights) != installed:
+        raise OtherRun(
+            f"{package} is there already, with the weights of another run: "
+            "raise the configuration's version, or name another store"
+        )
 
 
 def _predict_all(

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from dermoscopy.errors import Misconfigured
+
 #: The seven diagnostic groups of HAM10000, alphabetical: the order of ``class_logits`` everywhere.
 CLASSES: tuple[str, ...] = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 
@@ -18,7 +20,7 @@ Positive = Annotated[float, Field(gt=0.0)]
 Colour = Annotated[tuple[int, int, int], Field(description="RGB, 0 to 255")]
 
 
-class ConfigurationInvalid(ValueError):
+class ConfigurationInvalid(Misconfigured):
     """The configuration file cannot be used; the message names each field and what is wrong with it."""
 
 

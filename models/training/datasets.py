@@ -20,11 +20,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dermoscopy.errors import Misconfigured
+
 CROP = 256
 Pixels = NDArray[np.uint8]
 
 
-class DataMissing(FileNotFoundError):
+class DataMissing(Misconfigured):
     """A file that training needs is not in the data folder."""
 
 

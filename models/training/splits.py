@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dermoscopy.errors import Misconfigured
 from models.training.configuration import file_digest
 from models.training.datasets import Label
 
@@ -24,7 +25,7 @@ SEED = 20180803
 FOLDER = Path(__file__).parent / "splits"
 
 
-class LesionLeak(ValueError):
+class LesionLeak(Misconfigured):
     """A lesion lies in more than one fold, or the split does not fit the labels."""
 
 

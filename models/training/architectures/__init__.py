@@ -11,7 +11,7 @@ from collections.abc import Callable
 from torch import nn
 
 from models.training.architectures.efficientnet_lite import build_efficientnet_lite0
-from models.training.configuration import Architecture
+from models.training.configuration import Architecture, ConfigurationInvalid
 
 __all__ = ["ARCHITECTURES", "build_network"]
 
@@ -24,8 +24,10 @@ def build_network(options: Architecture) -> nn.Module:
     """Build the network that a configuration names.
 
     Raises:
-        KeyError: the zoo has no such architecture; the message lists those that it has.
+        ConfigurationInvalid: the zoo has no such architecture; the message lists those that it has.
     """
     if options.name not in ARCHITECTURES:
-        raise KeyError(f"architecture.name: no architecture {options.name!r}; there is: {', '.join(ARCHITECTURES)}")
+        raise ConfigurationInvalid(
+            f"architecture.name: no architecture {options.name!r}; there is: {', '.join(ARCHITECTURES)}"
+        )
     return ARCHITECTURES[options.name](options)

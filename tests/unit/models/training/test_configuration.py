@@ -63,5 +63,5 @@ def test_a_missing_file_is_refused(tmp_path):
 
 
 def test_an_unknown_architecture_lists_those_there_are():
-    with pytest.raises(KeyError, match="no architecture 'lite9'; there is: efficientnet-lite0"):
+    with pytest.raises(ConfigurationInvalid, match="no architecture 'lite9'; there is: efficientnet-lite0"):
         build_network(Architecture(name="lite9"))

@@ -82,6 +82,15 @@ def test_other_settings_do_not_go_on_with_these_checkpoints(miniature, settings,
         train(configuration_file, miniature, tmp_path / "out")
 
 
+def test_a_version_in_the_store_keeps_its_weights(miniature, configuration_file, tmp_path):
+    package = tmp_path / "store" / "miniature" / "0.0.1"
+    package.mkdir(parents=True)
+    (package / "manifest.yaml").write_text(yaml.safe_dump({"sha256": "0" * 64}))
+    with pytest.raises(OtherRun, match="raise the configuration's version"):
+        train(configuration_file, miniature, tmp_path / "out", store=tmp_path / "store")
+    assert [entry.name for entry in package.iterdir()] == ["manifest.yaml"]
+
+
 def test_missing_data_is_named(configuration_file, tmp_path):
     with pytest.raises(DataMissing, match=r"ham10000\.csv is missing"):
         train(configuration_file, tmp_path, tmp_path / "out")
