@@ -10,23 +10,12 @@ import numpy as np
 import pytest
 import yaml
 
-pytest.importorskip("torch", reason="torch is not installed: `make test` installs it where it can")
-pytest.importorskip("efficientnet_lite_pytorch", reason="what training needs is not installed (requirements/train.txt)")
-
 from models.training.configuration import CLASSES
 from models.training.datasets import Label
 from models.training.splits import write_split
 
 LESIONS_PER_CLASS = 4
 FOLD_OF_LESION = ("train", "validation", "calibration", "test")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Tests run side by side: threads that wait for each other at every layer would make each of them slower."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def _lesion(generator, colour):

@@ -1,24 +1,35 @@
 """A miniature run from tar files to a model package: trains, goes on after a kill, exports, and verifies."""
 
+# ruff: noqa: E402 - the skip where torch is absent must come before what imports it
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 
+torch = pytest.importorskip("torch", reason="torch is not installed: `make test` installs it where it can")
+pytest.importorskip("efficientnet_lite_pytorch", reason="what training needs is not installed (requirements/train.txt)")
+
+import models.training
 from models.registry import open_package
 from models.training import loop
 from models.training.__main__ import main
 from models.training.architectures import ARCHITECTURES, build_network
 from models.training.architectures.contract import LesionNetwork, NetworkOutputs
 from models.training.command import OtherRun, train
-from models.training.configuration import Architecture
+from models.training.configuration import Architecture, ConfigurationInvalid, load_configuration
 from models.training.datasets import DataMissing
 from models.training.export import ParityBroken, export, parity
 from models.training.package import REFERENCE
 
 pytestmark = pytest.mark.training
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Tests run side by side: threads that wait for each other at every layer would make each of them slower."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +138,16 @@ def test_a_file_that_answers_otherwise_is_not_kept(network, tmp_path, monkeypatc
     with pytest.raises(ParityBroken, match=r"0\.5"):
         export(network, 64, [0.0] * 7, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
+
+
+def test_shipped_configurations_name_an_architecture_that_there_is():
+    for path in (Path(models.training.__file__).parent / "configs").glob("*.yaml"):
+        assert load_configuration(path).architecture.name in ARCHITECTURES
+
+
+def test_an_unknown_architecture_lists_those_there_are():
+    with pytest.raises(ConfigurationInvalid, match="no architecture 'lite9'; there is: efficientnet-lite0"):
+        build_network(Architecture(name="lite9"))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
