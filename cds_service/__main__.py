@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ from cds_service.commands import analyze, audit, demo, drift, holds, models, tra
 from cds_service.commands.session import prepare
 from dermoscopy.errors import DermoscopyError, IntegrityViolation, Misconfigured, Unavailable
 
+Role = Literal["all", "api", "listener", "worker"]
 EXIT_NO, EXIT_MISCONFIGURED, EXIT_UNAVAILABLE, EXIT_INTEGRITY = 1, 3, 4, 5
 
 app = typer.Typer(
@@ -37,23 +38,16 @@ app.add_typer(holds.app, name="holds")
 
 @app.command()
 def serve(
-    role: Annotated[str, typer.Option(help="all (a supervisor and every process), api, listener or worker")] = "all",
+    role: Annotated[Role, typer.Option(help="one process, or all of them under a supervisor")] = "all",
     number: Annotated[int, typer.Option(help="number of this process within its role", min=0)] = 0,
 ) -> None:
     """Run the service: HTTP, DICOM listener and workers, until it is stopped."""
-    from cds_service import processes, serve
+    from cds_service import serve as service
 
     settings = prepare(service=role)
     if role == "all":
-        raise typer.Exit(serve.supervise(settings))
-    if role == "api":
-        processes.run_api(settings)
-    elif role == "listener":
-        processes.run_listener(settings, number)
-    elif role == "worker":
-        processes.run_worker(settings, number)
-    else:
-        raise typer.BadParameter("choose all, api, listener or worker", param_hint="--role")
+        raise typer.Exit(service.supervise(settings))
+    service.run_role(role, settings, number)
 
 
 @app.command()

@@ -9,19 +9,18 @@ from contextlib import contextmanager
 import uvicorn
 
 from cds_service.bootstrap import open_node
-from cds_service.serve import stop_signal
 from dermoscopy.settings import Settings
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to `stop_signal`, which also knows of the supervisor's end."""
+    """Leaves the signals to `cds_service.serve`, which also knows of the supervisor's end."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def run_api(settings: Settings) -> None:
+def run_api(settings: Settings, stopping: threading.Event) -> None:
     """HTTP: REST API, CDS Hooks, pages, health."""
     from audit.sequencer import waiting
     from cds_service.app import create_app
@@ -30,7 +29,6 @@ def run_api(settings: Settings) -> None:
     from monitoring.gauges import register_gauges
     from monitoring.metrics import CONTENT_TYPE, render
 
-    stopping = stop_signal()
     node = open_node(settings)
     register_gauges(node.engine, settings.data_dir, audit_pending=lambda: waiting(node.engine))
     watch_audit_log(node, stopping)
@@ -50,11 +48,10 @@ def run_api(settings: Settings) -> None:
     server.run()
 
 
-def run_listener(settings: Settings, number: int) -> None:
+def run_listener(settings: Settings, number: int, stopping: threading.Event) -> None:
     """DICOM storage SCP."""
     from dicom_listener.scp import ListenerSettings, StorageListener
 
-    stopping = stop_signal()
     node = open_node(settings)
     listener = StorageListener(
         ListenerSettings(
@@ -78,11 +75,10 @@ def run_listener(settings: Settings, number: int) -> None:
     listener.shutdown()
 
 
-def run_worker(settings: Settings, number: int) -> None:
+def run_worker(settings: Settings, number: int, stopping: threading.Event) -> None:
     """Durable workflows: analysis and delivery."""
     from cds_service.worker import running_worker
 
-    stopping = stop_signal()
     _serve_metrics(settings, number)
     with running_worker(open_node(settings), number):
         stopping.wait()

@@ -1,38 +1,59 @@
 """The service: a supervisor that runs the API, the DICOM listeners and the workers as processes of their own.
 
 One process each, because an interpreter runs one thread of Python at a time: a burst of images must not slow a card.
-A child that ends is started again; when the supervisor ends, however that happens, its children end too.
+The supervisor loads the code once and forks, so that a process starts in a moment and shares its memory with the
+others; it has no threads and holds nothing open, which is what makes forking safe. A child that ends is started again;
+when the supervisor ends, however that happens, its children end too.
 """
 
 from __future__ import annotations
 
+import gc
+import importlib
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from types import FrameType
 
 import structlog
 
+from dermoscopy.errors import DermoscopyError
 from dermoscopy.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 RESTART_PAUSE_SECONDS = (0.2, 1.0, 5.0, 15.0)
 SHUTDOWN_SECONDS = 45.0
+STEADY_SECONDS = 60.0
+"""A process that lived so long is started again at once when it ends."""
+_PRELOADED = (
+    "cds_service.processes",
+    "cds_service.worker",
+    "cds_service.app",
+    "dicom_listener.scp",
+    "dicom_listener.decode",
+    "dicom_listener.render",
+    "dicom_listener.deliver",
+    "fhir_adapters.render",
+    "fhir_adapters.deliver",
+    "models.analyze",
+)
+_FORK = multiprocessing.get_context("fork")
 
 
 @dataclass(slots=True)
 class _Child:
     role: str
     number: int
-    process: subprocess.Popen[bytes] | None = None
+    process: BaseProcess | None = None
     started_at: float = 0.0
+    due_at: float = 0.0
     failures: int = 0
-    due_at: float = field(default=0.0)
 
 
 def planned_roles(settings: Settings) -> list[tuple[str, int]]:
@@ -46,7 +67,10 @@ def planned_roles(settings: Settings) -> list[tuple[str, int]]:
 
 def supervise(settings: Settings) -> int:
     """Start every process, keep each alive, stop on SIGTERM or SIGINT. Returns the exit code."""
-    children = [_Child(role, number) for role, number in planned_roles(settings)]
+    for module in _PRELOADED:
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # objects that live for ever stay in shared pages
     stopping = threading.Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -54,29 +78,57 @@ def supervise(settings: Settings) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    lifeline = os.pipe()
+    children = [_Child(role, number) for role, number in planned_roles(settings)]
     while not stopping.is_set():
         for child in children:
-            _tend(child)
+            _tend(child, settings, lifeline)
         stopping.wait(0.1)
     return _stop(children)
 
 
-def _tend(child: _Child) -> None:
+def run_role(role: str, settings: Settings, number: int, lifeline: int | None = None) -> None:
+    """Do the work of one process until it is told to stop, or until ``lifeline`` (a pipe) closes."""
+    from cds_service import processes
+    from monitoring.metrics import configure_metrics
+    from monitoring.tracing import configure_tracing
+
+    configure_tracing(endpoint=settings.otlp_endpoint, service=f"cds-{role}")
+    configure_metrics()
+    stopping = _stop_event(lifeline)
+    if role == "api":
+        processes.run_api(settings, stopping)
+    elif role == "listener":
+        processes.run_listener(settings, number, stopping)
+    else:
+        processes.run_worker(settings, number, stopping)
+
+
+def _tend(child: _Child, settings: Settings, lifeline: tuple[int, int]) -> None:
     now = time.monotonic()
-    if child.process is not None and child.process.poll() is not None:
-        lived = now - child.started_at
-        child.failures = 0 if lived > 60 else child.failures + 1
+    if child.process is not None and child.process.exitcode is not None:
+        child.failures = 0 if now - child.started_at > STEADY_SECONDS else child.failures + 1
         pause = RESTART_PAUSE_SECONDS[min(child.failures, len(RESTART_PAUSE_SECONDS)) - 1] if child.failures else 0.0
-        log.error(
-            "process.ended", role=child.role, number=child.number, code=child.process.returncode, restart_in=pause
-        )
+        code = child.process.exitcode
+        log.error("process.ended", role=child.role, number=child.number, code=code, restart_in=pause)
         child.process, child.due_at = None, now + pause
     if child.process is None and now >= child.due_at:
-        command = [sys.executable, "-m", "cds_service", "serve", "--role", child.role, "--number", str(child.number)]
-        # The pipe's write end stays with us: when we die, even by SIGKILL, the child reads its end and stops.
-        environment = {**os.environ, "CDS_SUPERVISED": "1"}
-        child.process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)  # noqa: S603 - our own
+        name = f"cds-{child.role}-{child.number}"
+        child.process = _FORK.Process(
+            target=_run_child, name=name, args=(child.role, settings, child.number, lifeline), daemon=False
+        )
+        child.process.start()
         child.started_at = now
+
+
+def _run_child(role: str, settings: Settings, number: int, lifeline: tuple[int, int]) -> None:
+    read_end, write_end = lifeline
+    os.close(write_end)  # only the supervisor may hold it: its end must close the pipe
+    try:
+        run_role(role, settings, number, read_end)
+    except DermoscopyError as error:
+        log.critical("process.cannot_run", role=role, error=type(error).__name__, reason=str(error))
+        sys.exit(1)
 
 
 def _stop(children: list[_Child]) -> int:
@@ -86,16 +138,15 @@ def _stop(children: list[_Child]) -> int:
     deadline = time.monotonic() + SHUTDOWN_SECONDS
     code = 0
     for process in alive:
-        try:
-            process.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        process.join(max(0.1, deadline - time.monotonic()))
+        if process.exitcode is None:
             process.kill()
             code = 1
     return code
 
 
-def stop_signal() -> threading.Event:
-    """Event that is set by SIGTERM, SIGINT, or the end of the supervisor (its pipe closes)."""
+def _stop_event(lifeline: int | None) -> threading.Event:
+    """Event that is set by SIGTERM, SIGINT, or the end of the supervisor."""
     stopping = threading.Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -103,14 +154,13 @@ def stop_signal() -> threading.Event:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    if os.environ.get("CDS_SUPERVISED"):
-        threading.Thread(target=_end_with_supervisor, args=(stopping,), daemon=True).start()
+    if lifeline is not None:
+        threading.Thread(target=_end_with_supervisor, args=(stopping, lifeline), daemon=True).start()
     return stopping
 
 
-def _end_with_supervisor(stopping: threading.Event) -> None:
-    # os.read, not sys.stdin: a thread that waits inside the buffered stream breaks the interpreter's end.
-    while os.read(0, 1):
+def _end_with_supervisor(stopping: threading.Event, lifeline: int) -> None:
+    while os.read(lifeline, 1):
         pass
     stopping.set()
     time.sleep(SHUTDOWN_SECONDS)

@@ -1,4 +1,4 @@
-"""What every command does first: read the settings, set up logging and tracing, migrate."""
+"""What every command does first: read the settings, set up logging, migrate."""
 
 from __future__ import annotations
 
@@ -9,13 +9,9 @@ def prepare(*, service: str = "", migrated: bool = True) -> Settings:
     """Settings, with logging configured: full logs for a ``service`` role, warnings only for a person at a terminal."""
     settings = read_settings()
     from monitoring.logs import configure_logging
-    from monitoring.metrics import configure_metrics
-    from monitoring.tracing import configure_tracing
 
     if service:
         configure_logging(level=settings.log_level, format=settings.log_format)
-        configure_tracing(endpoint=settings.otlp_endpoint, service=f"cds-{service}")
-        configure_metrics()
     else:
         configure_logging(level="WARNING", format="console")
     if migrated and service in ("", "all"):

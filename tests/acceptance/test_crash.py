@@ -32,7 +32,7 @@ PACKAGES = ("audit", "cds_service", "deploy", "dermoscopy", "dicom_listener", "f
 PATIENT = "MRN-CRASH"
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 
-pytestmark = [pytest.mark.crash, pytest.mark.peers, pytest.mark.slow, pytest.mark.timeout(60 + 40 * KILLS)]
+pytestmark = [pytest.mark.crash, pytest.mark.peers, pytest.mark.slow, pytest.mark.timeout(240 + 45 * KILLS)]
 
 BOUNDARIES = {
     "accepted": "SELECT count(*) FROM instance",
@@ -69,7 +69,7 @@ class Camera(threading.Thread):
             try:
                 with sending("127.0.0.1", self._port, called_ae="DERMCDS", calling_ae="CAMERA") as send:
                     self.acknowledged.append(send(data))
-                time.sleep(0.3)
+                time.sleep(1.0)
                 return
             except (DermoscopyError, RuntimeError, OSError):
                 time.sleep(0.1)
