@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import sqlalchemy as sa
 
-from benchmarks.setting import AE_TITLE, Setting, database_of
+from benchmarks.setting import AE_TITLE, NO_DELAY, Setting, database_of
 from tests.peers.processes import LOOPBACK, Service, free_port, listening, program
 
 
@@ -49,12 +49,13 @@ def ours(setting: Setting, folder: Path, *, workers: int) -> Iterator[Receiver]:
 
 @contextmanager
 def storescp(_setting: Setting, folder: Path, *, options: tuple[str, ...]) -> Iterator[Receiver]:
-    """dcmtk's receiver: a C program that writes files and keeps nothing else."""
+    """dcmtk's receiver: a C program that writes files and keeps nothing else. No ``options``: not tuned at all."""
     store = folder / "received"
     store.mkdir(parents=True)
     port = free_port()
     accept = ("--promiscuous", "--accept-all", "-aet", "STORESCP", "-od", str(store))
-    command = [program("storescp", package="dcmtk"), *accept, *options, str(port)]
+    before = NO_DELAY if options else ()
+    command = [*before, program("storescp", package="dcmtk"), *accept, *options, str(port)]
     with _running(Service(command, log=folder / "storescp.log", ready=lambda: listening(port))):
         yield Receiver(port, "STORESCP", lambda: _files(store))
 
@@ -95,7 +96,7 @@ def orthanc(_setting: Setting, folder: Path) -> Iterator[Receiver]:
             except httpx.TransportError:
                 return False
 
-        command = [program("Orthanc", package="orthanc"), str(configuration)]
+        command = [*NO_DELAY, program("Orthanc", package="orthanc"), str(configuration)]
         with _running(Service(command, log=folder / "orthanc.log", ready=ready)):
             yield Receiver(port, "ORTHANC", lambda: int(client.get("/statistics").json()["CountInstances"]))
 
