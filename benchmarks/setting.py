@@ -66,18 +66,17 @@ def send(port: int, called: str, files: Sequence[Path], *, compressed: bool = Fa
 
     Raises `MissingPeer` without dcmtk and `RuntimeError` when a sender says that an object was not taken.
     """
+    command = [*NO_DELAY, program("storescu", package="dcmtk"), "-R", "--max-pdu", "131072"]
+    command += [*(["-xy"] if compressed else []), "-aec", called, "-aet", "BENCH", LOOPBACK, str(port)]
     senders = [
         subprocess.Popen(
-            [
-                *NO_DELAY, program("storescu", package="dcmtk"), "-R", *(["-xy"] if compressed else []),
-                "--max-pdu", "131072", "-aec", called, "-aet", "BENCH", LOOPBACK, str(port), *map(str, files[number::associations]),
-            ],
+            [*command, *map(str, files[number::associations])],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
         for number in range(associations)
-    ]  # fmt: skip
+    ]
     try:
         for sender in senders:
             _, complaint = sender.communicate(timeout=WAIT_SECONDS)
