@@ -56,6 +56,7 @@ _elapsed = _meter.create_histogram("cds_end_to_end_seconds", unit="s", descripti
 
 ACTOR = "pipeline"
 _CACHE_SIZE = 16
+_RENDERED = ("rendered", "complete")
 
 
 class Pipeline:
@@ -184,6 +185,9 @@ class Pipeline:
     def render(self, analysis_id: str) -> None:
         """Draw every output once, store it, and start one delivery per output and destination."""
         with self._step("render", analysis_id):
+            with self._node.begin() as session:
+                if session.get_one(AnalysisRow, analysis_id).state in _RENDERED:
+                    return  # done before a crash; deliveries may have finished since
             what = self._recall(analysis_id)
             try:
                 artifacts = self._draw(what)
@@ -192,7 +196,7 @@ class Pipeline:
                 return
             stored = [(artifact, self._node.blobs.put(artifact.data)) for artifact in artifacts]
             with self._node.begin() as session:
-                row = session.get_one(AnalysisRow, analysis_id)
+                row = session.get_one(AnalysisRow, analysis_id, with_for_update=True)
                 rows = save_artifacts(session, analysis_id, stored)
                 session.flush()
                 details: dict[str, JsonValue] = {r.kind: {"digest": r.digest, "uid": r.uid} for r in rows}
@@ -261,6 +265,9 @@ class Pipeline:
 
     def _finish_delivery(self, delivery_id: str, attempt: int, reference: str) -> None:
         with self._node.begin() as session:
+            analysis_id = session.get_one(DeliveryRow, delivery_id).analysis_id
+            # One at a time, so that the last of several deliveries that end together sees that it is the last.
+            analysis = session.get_one(AnalysisRow, analysis_id, with_for_update=True)
             row = self._record_attempt(session, delivery_id, attempt, DeliveryState.DELIVERED, "")
             row.reference, row.delivered_at, row.next_attempt_at = reference, utc_now(), None
             session.flush()
@@ -268,7 +275,7 @@ class Pipeline:
                 col(DeliveryRow.analysis_id) == row.analysis_id, col(DeliveryRow.state) != DeliveryState.DELIVERED.value
             )
             if session.execute(waiting).scalar_one() == 0:
-                session.get_one(AnalysisRow, row.analysis_id).state = "complete"
+                analysis.state = "complete"
 
     def _retry_delivery(self, delivery_id: str, attempt: int, error: Unavailable) -> None:
         settings = self._node.settings

@@ -259,6 +259,8 @@ def test_steps_that_run_twice_change_nothing(bench: Bench) -> None:
         bench.node, bench.algorithm, bench.decode, {ArtifactKind.OVERLAY: _overlay}, [bench.destination]
     )
     assert pipeline.analyse(receipt.analysis_id)
+    pipeline.render(receipt.analysis_id)
+    assert bench.analysis(receipt).state == "complete"
     delivery = bench.delivery()
     assert delivery is not None
     pipeline.deliver(delivery.id, 1)
