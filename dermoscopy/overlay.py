@@ -88,13 +88,16 @@ def draw_overlay(image: DermoscopicImage, finding: Finding) -> RGBPixels:
     for number, line in enumerate(lines, start=1):
         size, _ = cv2.getTextSize(line, _FONT, 0.55 * scale, 1)
         fit = min(1.0, (image.columns - 24 * scale) / max(1, size[0]))
-        origin = (int(14 * scale), int(step * number - 6 * scale))
+        origin = (int(14 * scale), int(step * number - 4 * scale))
         cv2.putText(band, line, origin, _FONT, 0.55 * scale * fit, (240, 240, 240), 1, cv2.LINE_AA)
     return np.vstack((drawn, band))
 
 
 def _legend(image: DermoscopicImage, finding: Finding) -> list[str]:
-    named = CLASS_TITLES[finding.primary] if finding.primary else "no class named: the algorithm abstains"
+    if finding.primary:
+        named = f"most probable: {CLASS_TITLES[finding.primary]}, {finding.confidence:.0%}"
+    else:
+        named = "no class named: the algorithm abstains"
     measured = finding.measurements
     if measured is None:
         size = "no lesion outlined"
@@ -103,8 +106,9 @@ def _legend(image: DermoscopicImage, finding: Finding) -> list[str]:
     else:
         size = f"area {measured.area_percent:.1f} % of the image, uncalibrated: no scale known"
     return [
-        f"{finding.triage.tier.value.upper()}: {named}",
-        f"melanoma risk {finding.melanoma_risk:.0%}, {size}",
+        f"{finding.triage.tier.value.upper()}: melanoma risk {finding.melanoma_risk:.0%}",
+        named,
+        size,
         f"{NOTICE}. {finding.model.name} {finding.model.version}",
     ]
 

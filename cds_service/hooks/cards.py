@@ -43,6 +43,8 @@ class CardWriter:
         if analysis.primary_class:
             title = CLASS_TITLES[LesionClass(analysis.primary_class)]
             said = f"{title}, probability {_percent(finding['confidence'])}"
+            if tier is TriageTier.URGENT and analysis.primary_class != LesionClass.MEL:  # say first why it is urgent
+                said = f"melanoma risk {_percent(finding['melanoma_risk'])}, although {said}"
         else:
             said = "the algorithm abstains"
         return self._card(
