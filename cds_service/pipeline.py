@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 
 import sqlalchemy.exc
 import structlog
 from dbos import DBOS, StepOptions
-from opentelemetry import metrics, propagate, trace
+from opentelemetry import metrics, trace
 from sqlalchemy.orm import Session
-from sqlmodel import col, func, select
 
+from cds_service.deliveries import Deliveries
 from cds_service.node import Node
+from cds_service.steps import ACTOR, hold, step
 from dermoscopy.analyses import (
     load_analysis,
-    load_artifact,
     load_source,
     raster_artifacts,
     save_artifacts,
@@ -33,28 +31,23 @@ from dermoscopy.domain import (
     Analysis,
     Artifact,
     ArtifactKind,
-    DeliveryState,
     DermoscopicImage,
     Finding,
     SourceObject,
-    derive_id,
 )
 from dermoscopy.errors import AnalysisFailed, DermoscopyError, IntegrityViolation, Rejected, Unavailable
 from dermoscopy.ports import Algorithm, AuditEntry, Destination, JsonValue, Renderer, RenderInput
-from dermoscopy.tables import AnalysisRow, ArtifactRow, DeliveryRow, HoldRow, InstanceRow, utc_now
+from dermoscopy.tables import AnalysisRow, utc_now
 from dermoscopy.workqueue import ANALYSE, DELIVER
 from monitoring.features import store_features
 
 log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer(__name__)
 _meter = metrics.get_meter(__name__)
-_steps = _meter.create_histogram("cds_step_seconds", unit="s", description="duration of a pipeline step")
 _analysed = _meter.create_counter("cds_analyses", description="finished analyses by triage tier, or failed")
 _abstained = _meter.create_counter("cds_abstentions", description="analyses in which the algorithm gave no answer")
-_delivered = _meter.create_counter("cds_deliveries", description="delivery attempts by destination and state")
 _elapsed = _meter.create_histogram("cds_end_to_end_seconds", unit="s", description="from acceptance to stored results")
 
-ACTOR = "pipeline"
 _CACHE_SIZE = 16
 _RENDERED = ("rendered", "complete")
 
@@ -74,7 +67,7 @@ class Pipeline:
         self._algorithm = algorithm
         self._decode = decode
         self._renderers = renderers
-        self._destinations = {d.name: d for d in destinations}
+        self._deliveries = Deliveries(node, destinations)
         self._recent: OrderedDict[str, RenderInput] = OrderedDict()
         self._recent_lock = Lock()
 
@@ -92,17 +85,17 @@ class Pipeline:
         @DBOS.workflow(name=DELIVER)
         def deliver(delivery_id: str, attempt: str) -> None:
             try:
-                DBOS.run_step(_options("deliver"), self.deliver, delivery_id, int(attempt))
+                DBOS.run_step(_options("deliver"), self._deliveries.deliver, delivery_id, int(attempt))
             except Exception as error:
                 reason = f"internal error ({type(error).__name__}): see the log"
                 log.exception("delivery.broke", delivery_id=delivery_id)
-                DBOS.run_step(_options("hold"), self.hold_delivery, delivery_id, int(attempt), reason)
+                DBOS.run_step(_options("hold"), self._deliveries.hold, delivery_id, int(attempt), reason)
 
     # ------------------------------------------------------------------------------------------------ analyse
 
     def analyse(self, analysis_id: str) -> bool:
         """Decode, run the model, store the finding. False when it failed for good (the row says why)."""
-        with self._step("analyse", analysis_id):
+        with step(self._node, "analyse", analysis_id):
             with self._node.begin() as session:
                 row = session.get_one(AnalysisRow, analysis_id)
                 if row.state == "failed" or row.document:
@@ -162,8 +155,8 @@ class Pipeline:
         with self._node.begin() as session:
             row = session.get_one(AnalysisRow, analysis_id)
             row.state, row.error, row.completed_at = "failed", f"{type(error).__name__}: {reason}", utc_now()
-            _hold(session, "analysis_failed", analysis_id, reason)
-            self._append_raw(
+            hold(session, "analysis_failed", analysis_id, reason)
+            self._node.audit.append(
                 session,
                 AuditEntry(
                     action="analysis.failed",
@@ -184,7 +177,7 @@ class Pipeline:
 
     def render(self, analysis_id: str) -> None:
         """Draw every output once, store it, and start one delivery per output and destination."""
-        with self._step("render", analysis_id):
+        with step(self._node, "render", analysis_id):
             with self._node.begin() as session:
                 if session.get_one(AnalysisRow, analysis_id).state in _RENDERED:
                     return  # done before a crash; deliveries may have finished since
@@ -201,8 +194,7 @@ class Pipeline:
                 session.flush()
                 details: dict[str, JsonValue] = {r.kind: {"digest": r.digest, "uid": r.uid} for r in rows}
                 self._append(session, "results.rendered", what.analysis, details)
-                started = [self._start_delivery(session, r, d) for r in rows for d in self._destinations.values()]
-                row.state = "rendered" if any(started) else "complete"
+                row.state = "rendered" if self._deliveries.start(session, rows) else "complete"
                 row.completed_at = utc_now()
                 _elapsed.record((row.completed_at - row.created_at).total_seconds())
 
@@ -218,135 +210,7 @@ class Pipeline:
                 done[kind] = renderer(RenderInput(what.analysis, what.image, what.source, dict(done)))
         return list(done.values())
 
-    def _start_delivery(self, session: Session, artifact: ArtifactRow, destination: Destination) -> bool:
-        if ArtifactKind(artifact.kind) not in destination.accepts:
-            return False
-        delivery_id = derive_id("delivery", artifact.id, destination.name)
-        if session.get(DeliveryRow, delivery_id) is None:
-            session.add(
-                DeliveryRow(
-                    id=delivery_id,
-                    analysis_id=artifact.analysis_id,
-                    artifact_id=artifact.id,
-                    destination=destination.name,
-                    kind=artifact.kind,
-                    state=DeliveryState.PENDING.value,
-                )
-            )
-            session.flush()
-            self._node.queue.start(session, DELIVER, f"{delivery_id}:1", delivery_id, "1")
-        return True
-
-    # ------------------------------------------------------------------------------------------------ deliver
-
-    def deliver(self, delivery_id: str, attempt: int) -> None:
-        """One attempt to send one artifact to one destination; a failure starts the next attempt after a pause."""
-        with self._node.begin() as session:
-            delivery = session.get_one(DeliveryRow, delivery_id)
-            artifact_row = session.get_one(ArtifactRow, delivery.artifact_id)
-        if delivery.attempts >= attempt or delivery.state in (DeliveryState.DELIVERED, DeliveryState.HELD):
-            return  # this attempt was made and recorded before a crash
-        with self._step("deliver", delivery.analysis_id):
-            destination = self._destinations.get(delivery.destination)
-            if destination is None:
-                self.hold_delivery(delivery_id, attempt, "this destination is no longer configured")
-                return
-            artifact = load_artifact(self._node.blobs, artifact_row)
-            with self._node.begin() as session:
-                analysis = load_analysis(session, self._node.blobs, delivery.analysis_id)
-            try:
-                receipt = destination.deliver(artifact, analysis)
-            except Unavailable as error:
-                self._retry_delivery(delivery_id, attempt, error)
-            except Rejected as error:
-                self.hold_delivery(delivery_id, attempt, str(error))
-            else:
-                self._finish_delivery(delivery_id, attempt, receipt.reference)
-
-    def _finish_delivery(self, delivery_id: str, attempt: int, reference: str) -> None:
-        with self._node.begin() as session:
-            analysis_id = session.get_one(DeliveryRow, delivery_id).analysis_id
-            # One at a time, so that the last of several deliveries that end together sees that it is the last.
-            analysis = session.get_one(AnalysisRow, analysis_id, with_for_update=True)
-            row = self._record_attempt(session, delivery_id, attempt, DeliveryState.DELIVERED, "")
-            row.reference, row.delivered_at, row.next_attempt_at = reference, utc_now(), None
-            session.flush()
-            waiting = select(func.count()).where(
-                col(DeliveryRow.analysis_id) == row.analysis_id, col(DeliveryRow.state) != DeliveryState.DELIVERED.value
-            )
-            if session.execute(waiting).scalar_one() == 0:
-                analysis.state = "complete"
-
-    def _retry_delivery(self, delivery_id: str, attempt: int, error: Unavailable) -> None:
-        settings = self._node.settings
-        pause = min(
-            settings.delivery_backoff_limit_seconds, settings.delivery_backoff_seconds * 2 ** min(attempt - 1, 20)
-        )
-        pause = max(pause, min(error.retry_after or 0.0, settings.delivery_backoff_limit_seconds))
-        with self._node.begin() as session:
-            row = self._record_attempt(session, delivery_id, attempt, DeliveryState.RETRYING, str(error))
-            row.next_attempt_at = utc_now() + timedelta(seconds=pause)
-            following = attempt + 1
-            self._node.queue.start(
-                session, DELIVER, f"{delivery_id}:{following}", delivery_id, str(following), delay_seconds=pause
-            )
-
-    def hold_delivery(self, delivery_id: str, attempt: int, reason: str) -> None:
-        with self._node.begin() as session:
-            row = self._record_attempt(session, delivery_id, attempt, DeliveryState.HELD, reason)
-            row.next_attempt_at = None
-            _hold(session, "delivery", delivery_id, reason)
-
-    def _record_attempt(
-        self, session: Session, delivery_id: str, attempt: int, state: DeliveryState, error: str
-    ) -> DeliveryRow:
-        row = session.get_one(DeliveryRow, delivery_id)
-        row.attempts, row.state, row.last_error = attempt, state.value, error
-        analysis = session.get_one(AnalysisRow, row.analysis_id)
-        self._append_raw(
-            session,
-            AuditEntry(
-                action=f"delivery.{state.value}",
-                actor=ACTOR,
-                subject_type="delivery",
-                subject_id=delivery_id,
-                outcome="success" if state is DeliveryState.DELIVERED else "failure",
-                patient_issuer=analysis.issuer,
-                patient_id=analysis.patient_id,
-                details={
-                    "analysis_id": row.analysis_id,
-                    "kind": row.kind,
-                    "destination": row.destination,
-                    "attempt": attempt,
-                    "reason": error,
-                },
-            ),
-        )
-        _delivered.add(1, {"destination": row.destination, "state": state.value})
-        log.info(f"delivery.{state.value}", delivery_id=delivery_id, attempt=attempt, kind=row.kind, reason=error)
-        return row
-
     # ------------------------------------------------------------------------------------------------- shared
-
-    @contextmanager
-    def _step(self, name: str, analysis_id: str) -> Iterator[None]:
-        """Span in the trace that began when the image was received, duration metric, log context."""
-        with self._node.begin() as session:
-            carrier = session.execute(
-                select(InstanceRow.trace)
-                .join(AnalysisRow, col(AnalysisRow.instance_id) == col(InstanceRow.id))
-                .where(AnalysisRow.id == analysis_id)
-            ).scalar_one_or_none()
-        parent = propagate.extract({"traceparent": carrier} if carrier else {})
-        began = time.perf_counter()
-        with (
-            _tracer.start_as_current_span(
-                f"pipeline.{name}", context=parent, attributes={"cds.analysis_id": analysis_id}
-            ),
-            structlog.contextvars.bound_contextvars(analysis_id=analysis_id, step=name),
-        ):
-            yield
-        _steps.record(time.perf_counter() - began, {"step": name})
 
     def _remember(self, analysis_id: str, what: RenderInput) -> None:
         """Keep the decoded image for the next step of the same workflow; after a crash it is decoded again."""
@@ -367,7 +231,7 @@ class Pipeline:
 
     def _append(self, session: Session, action: str, analysis: Analysis, details: dict[str, JsonValue]) -> None:
         patient = analysis.header.patient
-        self._append_raw(
+        self._node.audit.append(
             session,
             AuditEntry(
                 action=action,
@@ -379,15 +243,6 @@ class Pipeline:
                 details=details,
             ),
         )
-
-    def _append_raw(self, session: Session, entry: AuditEntry) -> None:
-        self._node.audit.append(session, entry)
-
-
-def _hold(session: Session, kind: str, subject_id: str, reason: str) -> None:
-    hold_id = derive_id("hold", kind, subject_id)
-    if session.get(HoldRow, hold_id) is None:
-        session.add(HoldRow(id=hold_id, kind=kind, subject_id=subject_id, reason=reason, created_at=utc_now()))
 
 
 def _abstention_kind(finding: Finding) -> str:

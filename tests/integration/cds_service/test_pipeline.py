@@ -18,6 +18,7 @@ from sqlmodel import select
 from audit.log import MerkleAuditLog
 from audit.tables import AuditLeaf
 from cds_service.bootstrap import _overlay
+from cds_service.deliveries import Deliveries
 from cds_service.node import Node
 from cds_service.pipeline import Pipeline
 from cds_service.schema import check_schema, migrate
@@ -263,7 +264,7 @@ def test_steps_that_run_twice_change_nothing(bench: Bench) -> None:
     assert bench.analysis(receipt).state == "complete"
     delivery = bench.delivery()
     assert delivery is not None
-    pipeline.deliver(delivery.id, 1)
+    Deliveries(bench.node, [bench.destination]).deliver(delivery.id, 1)
     assert bench.actions() == before
     assert len(bench.destination.received) == 1
 
