@@ -113,10 +113,11 @@ def plain_pynetdicom(_setting: Setting, folder: Path) -> Iterator[Receiver]:
 
 
 OURS = "ours, analysis elsewhere"
+UNTUNED = "dcmtk storescp, as it comes"
 OPENERS: Mapping[str, Opener] = {
     OURS: partial(ours, workers=0),
     "ours, analysing meanwhile": partial(ours, workers=1),
-    "dcmtk storescp, as it comes": partial(storescp, options=()),
+    UNTUNED: partial(storescp, options=()),
     "dcmtk storescp, PDU 131072": partial(storescp, options=("--max-pdu", "131072")),
     "dcmtk storescp, PDU 131072, --fork": partial(storescp, options=("--max-pdu", "131072", "--fork")),
     "Orthanc, PDU 131072": orthanc,

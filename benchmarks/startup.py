@@ -23,6 +23,7 @@ IMPORTS = {
     ),
 }
 """What each role has imported by the time it works."""
+ROLES = ("api", "listener", "worker")
 FRESH, EXISTING = "fresh database", "existing database"
 
 
@@ -76,13 +77,14 @@ def _memory(memory: dict[str, dict[str, list[float]]], images: int) -> Table:
 
 
 def _note(found: dict[str, list[float]], supervisor: int) -> None:
-    """Add the proportional set size of the supervisor and of each child, in 10⁶ bytes."""
+    """Add the proportional set size of the supervisor and of each child, in 10⁶ bytes.
+
+    Children are forked and bear no names, but are started in the order of `ROLES`.
+    """
     found["supervisor"].append(_pss(supervisor))
-    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-    for child in map(int, children):
-        words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
-        if "--role" in words:
-            found[words[words.index("--role") + 1]].append(_pss(child))
+    children = sorted(map(int, Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()))
+    for role, child in zip(ROLES, children, strict=True):
+        found[role].append(_pss(child))
 
 
 def _pss(pid: int) -> float:

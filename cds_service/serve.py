@@ -93,15 +93,18 @@ def run_role(role: str, settings: Settings, number: int, lifeline: int | None = 
     from monitoring.metrics import configure_metrics
     from monitoring.tracing import configure_tracing
 
-    configure_tracing(endpoint=settings.otlp_endpoint, service=f"cds-{role}")
+    traces = configure_tracing(endpoint=settings.otlp_endpoint, service=f"cds-{role}")
     configure_metrics()
     stopping = _stop_event(lifeline)
-    if role == "api":
-        processes.run_api(settings, stopping)
-    elif role == "listener":
-        processes.run_listener(settings, number, stopping)
-    else:
-        processes.run_worker(settings, number, stopping)
+    try:
+        if role == "api":
+            processes.run_api(settings, stopping)
+        elif role == "listener":
+            processes.run_listener(settings, number, stopping)
+        else:
+            processes.run_worker(settings, number, stopping)
+    finally:
+        traces.shutdown()  # sends what waits; a forked process runs no exit handlers
 
 
 def _tend(child: _Child, settings: Settings, lifeline: tuple[int, int]) -> None:
