@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from sqlmodel import col, select, tuple_
 
 from cds_service.api.answers import AnalysisAnswer, AnalysisItem, AnalysisPage, State
+from cds_service.api.integers import Whole
 from cds_service.api.refusals import NotFound, NotReady, problems
 from cds_service.api.stored import LINKED, READY, answer, find_analysis, item, node_of, read_blob, select_items
 from cds_service.api.uploads import PatientReference
@@ -44,7 +45,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class PatientSearch(PatientReference):
     """Whose analyses; in the body, since addresses end up in logs."""
 
-    limit: int = Field(default=50, ge=1, le=200, strict=True)
+    limit: Whole = Field(default=50, ge=1, le=200)
 
 
 @router.get("", summary="List analyses", responses=problems(401, 403, 421, 422, 503))

@@ -22,6 +22,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from cds_service.api.integers import Whole
+
 SUMMARY_LIMIT = 139
 """A card's summary has less than 140 characters."""
 FHIR_ID = r"[A-Za-z0-9\-.]{1,64}"
@@ -40,7 +42,7 @@ class FhirAuthorization(_Message):
     model_config = ConfigDict(alias_generator=None, extra="ignore", frozen=True)
     access_token: SecretStr
     token_type: Literal["Bearer"]
-    expires_in: int = Field(ge=0, strict=True)
+    expires_in: Whole = Field(ge=0)
     scope: str
     subject: str
 

@@ -236,6 +236,11 @@ class TestSearch:
         assert [a["report_id"] for a in answer.json()["analyses"]] == [mine.id]
         assert PATIENT.patient_id not in answer.text
 
+    @pytest.mark.parametrize(("limit", "status"), [(1, 200), (1.0, 200), ("1", 422), (1.5, 422), (True, 422)])
+    def test_the_limit_is_an_integer_as_json_means_it(self, client, limit, status):
+        body = {"system": SYSTEM, "id": PATIENT.patient_id, "limit": limit}
+        assert client.post("/api/v1/analyses/search", json=body).status_code == status
+
     def test_the_search_leaves_a_leaf(self, client, node):
         client.post("/api/v1/analyses/search", json={"system": SYSTEM, "id": "X-1"})
         (leaf,) = leaves(node, "analysis.searched")
