@@ -31,18 +31,25 @@ def _checked(data: bytes, digest: str) -> bytes:
     return data
 
 
+_FOLDERS = 256
+
+
 class FolderBlobStore:
-    """Objects in ``root/ab/cd/abcd…``; a write is fsynced and renamed into place, so it is whole or absent."""
+    """Objects in ``root/ab/abcd…``; a write is fsynced and renamed into place, so it is whole or absent."""
 
     def __init__(self, root: Path, *, watermark_bytes: int = 0) -> None:
         self._root = root
         self._watermark = watermark_bytes
         root.mkdir(parents=True, exist_ok=True)
+        if sum(1 for _ in root.iterdir()) < _FOLDERS:  # made once, so that no write has to
+            for number in range(_FOLDERS):
+                (root / f"{number:02x}").mkdir(exist_ok=True)
+            _sync_folder(root)
 
     def _path(self, digest: str) -> Path:
         if len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest):
             raise KeyError(digest)
-        return self._root / digest[:2] / digest[2:4] / digest
+        return self._root / digest[:2] / digest
 
     def put(self, data: bytes) -> str:
         digest = digest_of(data)
@@ -63,10 +70,6 @@ class FolderBlobStore:
             room = os.statvfs(self._root)
             if room.f_bavail * room.f_frsize - len(data) < self._watermark:
                 raise StorageFull("free space is below the watermark: free space, then send again", retry_after=60)
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _sync_folder(path.parent.parent)
-            _sync_folder(self._root)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
         try:
             with os.fdopen(handle, "wb") as file:

@@ -5,15 +5,17 @@ A sender may be told "success" when `Intake.accept` has returned, and not before
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
+import sqlalchemy as sa
 import structlog
 from opentelemetry import metrics, propagate, trace
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
-from sqlmodel import select
+from sqlmodel import SQLModel, select
 
 from dermoscopy.database import UnitOfWork
 from dermoscopy.domain import ImageHeader, ModelReference, PatientIdentity, derive_id
@@ -50,6 +52,14 @@ class Receipt:
     @property
     def hold_reason(self) -> str:
         return _HOLD_REASONS.get(self.hold, "")
+
+
+_INSERT_INSTANCE = sa.insert(SQLModel.metadata.tables["instance"])
+_INSERT_ANALYSIS = sa.insert(SQLModel.metadata.tables["analysis"])
+_NOT_YET = {"tier": "", "primary_class": "", "abstention": "", "document": "", "embedding": b"", "error": ""}
+"""Columns of an analysis that its finding fills in."""
+_TOLD = ("digest", "sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "accession_number")
+"""What the audit log says of an instance besides its size."""
 
 
 class Intake:
@@ -138,20 +148,19 @@ class Intake:
                 raise Rejected(f"hold {hold_id} was decided already: {hold.resolution}")
             row = session.get_one(InstanceRow, hold.subject_id)
             hold.resolved_at, hold.resolved_by, hold.resolution = self._clock(), by, resolution
-            self._append(session, "hold.resolved", by, row, resolution=resolution, hold=hold.kind)
+            self._append(session, "hold.resolved", by, row.model_dump(), resolution=resolution, hold=hold.kind)
             if patient is None:
                 row.state = "dismissed"
                 return None
             if patient == PatientIdentity(row.issuer, row.patient_id):
                 row.state = "accepted"
-                return Receipt(row.id, self._start(session, row), duplicate=False)
+                return Receipt(row.id, self._start(session, row.id, patient), duplicate=False)
             row.state = "reassigned"
             moved = replace(header_of(row), patient=patient)
             chosen = derive_id("instance", patient.issuer, patient.patient_id, row.sop_instance_uid or row.digest)
-            known = session.get(InstanceRow, chosen)
-            if known is None:
-                known = self._insert(session, chosen, row.digest, row.size, moved, row.source, by, hold="")
-            return Receipt(known.id, self._start(session, known), duplicate=False)
+            if session.get(InstanceRow, chosen) is None:
+                self._insert(session, chosen, row.digest, row.size, moved, row.source, by, hold="")
+            return Receipt(chosen, self._start(session, chosen, patient), duplicate=False)
 
     def _with_issuer(self, header: ImageHeader) -> ImageHeader:
         patient = header.patient
@@ -173,15 +182,15 @@ class Intake:
         elif known is None and not hold and header.sop_instance_uid and self._belongs_to_other(session, header):
             hold = PATIENT_CONFLICT
         if known is not None:
-            self._append(session, "instance.received_again", caller, known, source=source)
+            self._append(session, "instance.received_again", caller, known.model_dump(), source=source)
             if known.state != "accepted":
                 waiting = select(HoldRow.kind).where(HoldRow.subject_id == known.id)
                 return Receipt(known.id, "", duplicate=True, hold=session.execute(waiting).scalars().first() or "")
-            return Receipt(known.id, self._start(session, known), duplicate=True)
-        row = self._insert(session, instance_id, digest, size, header, source, caller, hold)
+            return Receipt(known.id, self._start(session, known.id, patient), duplicate=True)
+        self._insert(session, instance_id, digest, size, header, source, caller, hold)
         if hold:
-            return Receipt(row.id, "", duplicate=False, hold=hold)
-        return Receipt(row.id, self._start(session, row), duplicate=False)
+            return Receipt(instance_id, "", duplicate=False, hold=hold)
+        return Receipt(instance_id, self._start(session, instance_id, patient, new=True), duplicate=False)
 
     def _insert(
         self,
@@ -193,34 +202,34 @@ class Intake:
         source: str,
         caller: str,
         hold: str,
-    ) -> InstanceRow:
+    ) -> None:
         carrier: dict[str, str] = {}
         propagate.inject(carrier)
-        row = InstanceRow(
-            id=instance_id,
-            digest=digest,
-            size=size,
-            source=source,
-            caller=caller,
-            received_at=self._clock(),
-            state="held" if hold else "accepted",
-            media_type=header.media_type,
-            issuer=header.patient.issuer,
-            patient_id=header.patient.patient_id,
-            sop_class_uid=header.sop_class_uid,
-            sop_instance_uid=header.sop_instance_uid,
-            study_instance_uid=header.study_instance_uid,
-            series_instance_uid=header.series_instance_uid,
-            accession_number=header.accession_number,
-            transfer_syntax_uid=header.transfer_syntax_uid,
-            rows=header.rows,
-            columns=header.columns,
-            body_site_code=header.body_site_code,
-            laterality=header.laterality,
-            trace=carrier.get("traceparent", ""),
-        )
-        session.add(row)
-        session.flush()
+        values: dict[str, Any] = {
+            "id": instance_id,
+            "digest": digest,
+            "size": size,
+            "source": source,
+            "caller": caller,
+            "received_at": self._clock(),
+            "state": "held" if hold else "accepted",
+            "media_type": header.media_type,
+            "issuer": header.patient.issuer,
+            "patient_id": header.patient.patient_id,
+            "sop_class_uid": header.sop_class_uid,
+            "sop_instance_uid": header.sop_instance_uid,
+            "study_instance_uid": header.study_instance_uid,
+            "series_instance_uid": header.series_instance_uid,
+            "accession_number": header.accession_number,
+            "transfer_syntax_uid": header.transfer_syntax_uid,
+            "rows": header.rows,
+            "columns": header.columns,
+            "body_site_code": header.body_site_code,
+            "laterality": header.laterality,
+            "trace": carrier.get("traceparent", ""),
+        }
+        # Plain inserts: a mapped object per row would cost more than everything else in this transaction.
+        session.execute(_INSERT_INSTANCE, values)
         if hold:
             session.add(
                 HoldRow(
@@ -228,30 +237,31 @@ class Intake:
                     kind=hold,
                     subject_id=instance_id,
                     reason=_HOLD_REASONS[hold],
-                    created_at=row.received_at,
+                    created_at=values["received_at"],
                 )
             )
-        self._append(session, "instance.held" if hold else "instance.accepted", caller, row, source=source, hold=hold)
-        return row
+        action = "instance.held" if hold else "instance.accepted"
+        self._append(session, action, caller, values, source=source, hold=hold)
 
-    def _start(self, session: Session, row: InstanceRow) -> str:
-        """Queue the champion's analysis of ``row`` unless it is there already."""
-        analysis_id = derive_id("analysis", row.id, self._champion.digest)
-        if session.get(AnalysisRow, analysis_id) is None:
-            session.add(
-                AnalysisRow(
-                    id=analysis_id,
-                    instance_id=row.id,
-                    issuer=row.issuer,
-                    patient_id=row.patient_id,
-                    state="queued",
-                    created_at=self._clock(),
-                    model_name=self._champion.name,
-                    model_version=self._champion.version,
-                    model_digest=self._champion.digest,
-                )
+    def _start(self, session: Session, instance_id: str, patient: PatientIdentity, *, new: bool = False) -> str:
+        """Queue the champion's analysis of an instance unless it is there already."""
+        analysis_id = derive_id("analysis", instance_id, self._champion.digest)
+        if new or session.get(AnalysisRow, analysis_id) is None:
+            session.execute(
+                _INSERT_ANALYSIS,
+                {
+                    "id": analysis_id,
+                    "instance_id": instance_id,
+                    "issuer": patient.issuer,
+                    "patient_id": patient.patient_id,
+                    "state": "queued",
+                    "created_at": self._clock(),
+                    "model_name": self._champion.name,
+                    "model_version": self._champion.version,
+                    "model_digest": self._champion.digest,
+                    **_NOT_YET,
+                },
             )
-            session.flush()
             self._queue.start(session, ANALYSE, analysis_id, analysis_id)
         return analysis_id
 
@@ -263,25 +273,18 @@ class Intake:
         )
         return session.execute(others.limit(1)).first() is not None
 
-    def _append(self, session: Session, action: str, actor: str, row: InstanceRow, **details: str) -> None:
+    def _append(self, session: Session, action: str, actor: str, instance: Mapping[str, Any], **details: str) -> None:
+        told = {name: instance[name] for name in _TOLD}
         self._audit.append(
             session,
             AuditEntry(
                 action=action,
                 actor=actor,
                 subject_type="instance",
-                subject_id=row.id,
-                patient_issuer=row.issuer,
-                patient_id=row.patient_id,
-                details={
-                    "digest": row.digest,
-                    "bytes": row.size,
-                    "sop_instance_uid": row.sop_instance_uid,
-                    "sop_class_uid": row.sop_class_uid,
-                    "transfer_syntax_uid": row.transfer_syntax_uid,
-                    "accession_number": row.accession_number,
-                    **{k: v for k, v in details.items() if v},
-                },
+                subject_id=instance["id"],
+                patient_issuer=instance["issuer"],
+                patient_id=instance["patient_id"],
+                details={**told, "bytes": instance["size"], **{k: v for k, v in details.items() if v}},
             ),
         )
 

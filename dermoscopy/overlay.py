@@ -29,10 +29,10 @@ _TIER_COLOURS = {
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def encode_png(array: npt.NDArray[np.uint8], *, compression: int = 1) -> bytes:
+def encode_png(array: npt.NDArray[np.uint8]) -> bytes:
     """PNG of grey (rows, columns) or RGB (rows, columns, 3) pixels; the same pixels give the same bytes."""
     bgr = array if array.ndim == 2 else cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, compression])
+    done, data = cv2.imencode(".png", bgr)
     if not done:
         raise ValueError(f"cannot encode an array of shape {array.shape} as PNG")
     return bytes(data.tobytes())

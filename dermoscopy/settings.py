@@ -105,7 +105,7 @@ class Settings(BaseSettings):
 
     worker_processes: int = Field(default=1, ge=0, le=64)
     worker_concurrency: int = Field(default=4, ge=1, le=64)
-    queue_polling_seconds: float = Field(default=0.05, gt=0, le=10)
+    queue_polling_seconds: float = Field(default=0.1, gt=0, le=10)
     delivery_backoff_seconds: float = Field(default=1.0, gt=0)
     delivery_backoff_limit_seconds: float = Field(default=900.0, gt=0)
     executor_id: str = Field(default_factory=socket.gethostname)

@@ -10,4 +10,4 @@ def _whole(value: object) -> object:
 
 
 Whole = Annotated[int, BeforeValidator(_whole), Strict()]
-"""97.0 is an integer to JSON Schema (2020-12, 6.1.1) and to callers whose language has one kind of number; a text is not."""
+"""97.0 is an integer to JSON Schema (2020-12, 6.1.1) and to languages with one kind of number; a text is not."""
