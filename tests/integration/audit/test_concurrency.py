@@ -149,16 +149,6 @@ def test_verification_beside_a_running_log(url, engine, tmp_path):
         process.wait()
 
 
-def test_appending_costs_less_than_a_millisecond(engine):
-    append(engine, 50)
-    costs = []
-    for _ in range(6):  # the best of several: other work on the machine makes processor time dearer
-        began = time.process_time()
-        append(engine, 150)
-        costs.append((time.process_time() - began) / 150)
-    assert min(costs) < 0.001
-
-
 def test_the_newest_head_is_known(engine, tmp_path):
     assert latest(engine) is None
     append(engine, 2)
