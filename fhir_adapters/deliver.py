@@ -23,6 +23,8 @@ from fhir_adapters.elements import FHIR_JSON, JsonObject
 from fhir_adapters.read import current_identifiers, patient_identities
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+LIMITS = httpx.Limits(max_keepalive_connections=8, keepalive_expiry=2.0)
+"""Idle connections are let go before common servers close them (5 s), which would cost an attempt each time."""
 _OPEN = frozenset({"registered", "partial", "preliminary", "unknown"})
 """Report states that nobody has confirmed yet (https://hl7.org/fhir/R4/valueset-diagnostic-report-status.html)."""
 _log = structlog.get_logger(__name__)
@@ -52,7 +54,9 @@ class FhirDestination:
         if token is not None:
             headers["Authorization"] = f"Bearer {token.get_secret_value()}"
         self._base = base_url.rstrip("/")
-        self._client = httpx.Client(headers=headers, timeout=timeout, follow_redirects=False, transport=transport)
+        self._client = httpx.Client(
+            headers=headers, timeout=timeout, limits=LIMITS, follow_redirects=False, transport=transport
+        )
 
     @property
     def name(self) -> str:
