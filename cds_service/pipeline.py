@@ -153,7 +153,9 @@ class Pipeline:
             reason = "internal error: see the log"
             log.exception("analysis.broke", analysis_id=analysis_id, exc_info=error)
         with self._node.begin() as session:
-            row = session.get_one(AnalysisRow, analysis_id)
+            row = session.get_one(AnalysisRow, analysis_id, with_for_update=True)
+            if row.state in ("failed", *_RENDERED):
+                return  # recorded before a crash, or the results stand and only a later checkpoint broke
             row.state, row.error, row.completed_at = "failed", f"{type(error).__name__}: {reason}", utc_now()
             hold(session, "analysis_failed", analysis_id, reason)
             self._node.audit.append(

@@ -261,6 +261,7 @@ def test_steps_that_run_twice_change_nothing(bench: Bench) -> None:
     )
     assert pipeline.analyse(receipt.analysis_id)
     pipeline.render(receipt.analysis_id)
+    pipeline.fail(receipt.analysis_id, RuntimeError("after the results stood"))
     assert bench.analysis(receipt).state == "complete"
     delivery = bench.delivery()
     assert delivery is not None
