@@ -72,6 +72,11 @@ def _colour(pixels: Pixels, options: Augmentation, generator: np.random.Generato
     linear = tint[:, None] * gain * mix
     constant = tint * (level * (1 - gain) + offset)
     pixels = np.asarray(cv2.transform(pixels, np.concatenate([linear, constant[:, None]], axis=1)), np.uint8)
+    if options.gamma:
+        curve = 255 * (np.arange(256) / 255) ** np.exp(generator.uniform(-options.gamma, options.gamma))
+        pixels = np.asarray(cv2.LUT(pixels, curve.astype(np.uint8)), np.uint8)
+    if options.constancy_probability and generator.random() < options.constancy_probability:
+        pixels = shades_of_grey(pixels)
     if generator.random() < options.blur_probability:
         pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), float(generator.uniform(0.5, 1.5))), np.uint8)
     if generator.random() < options.jpeg_probability:
@@ -81,8 +86,16 @@ def _colour(pixels: Pixels, options: Augmentation, generator: np.random.Generato
     return pixels
 
 
+def shades_of_grey(pixels: Pixels, power: float = 6.0) -> Pixels:
+    """RGB [H, W, 3] with the lamp's colour taken out (Finlayson & Trezzi, "Shades of Gray", CIC 2004)."""
+    seen = pixels[::4, ::4].reshape(-1, 3).astype(np.float64)
+    light = np.mean(seen**power, axis=0) ** (1 / power) + 1e-6
+    gain = np.clip(light.mean() / light, 0.5, 2.0)
+    return np.asarray(cv2.transform(pixels, np.diag(gain)), np.uint8)
+
+
 def _artefacts(pixels: Pixels, options: Augmentation, generator: np.random.Generator) -> Pixels:
-    """Dark corners of a round lens, hairs, and the ticks of a ruler."""
+    """Dark corners of a round lens, bubbles of gel, hairs, and the ticks of a ruler."""
     size = pixels.shape[0]
     if generator.random() < options.vignette_probability:
         radius = size * float(generator.uniform(0.5, 0.68))
@@ -90,6 +103,12 @@ def _artefacts(pixels: Pixels, options: Augmentation, generator: np.random.Gener
         distance = np.sqrt(axis[:, None] ** 2 + axis[None] ** 2)
         light = np.clip((radius - distance) / (size * generator.uniform(0.01, 0.08)) + 1, 0, 1)
         pixels = (pixels * light[..., None]).astype(np.uint8)
+    if options.bubble_probability and generator.random() < options.bubble_probability:
+        for _ in range(int(generator.integers(1, 10))):
+            centre = tuple(int(v) for v in generator.integers(0, size, 2))
+            radius = int(generator.integers(2, max(3, size // 14)))
+            shine = float(generator.uniform(150, 255))
+            cv2.circle(pixels, centre, radius, (shine,) * 3, 1 if generator.random() < 0.7 else -1, cv2.LINE_AA)
     if generator.random() < options.hair_probability:
         t = np.linspace(0, 1, 14)[:, None]
         for _ in range(int(generator.integers(1, 8))):

@@ -13,12 +13,18 @@ from torch import Tensor
 from models.preprocess import Placement
 from models.training.augmentation import augment
 from models.training.configuration import CLASSES, TrainingConfiguration
-from models.training.datasets import CROP, Crops, Pixels
+from models.training.datasets import CROP, Crops, Label, Pixels
+
+#: Class index of an image without a diagnosis: it teaches the outline only.
+UNKNOWN = -1
 
 
 @dataclass(frozen=True)
 class Batch:
-    """``image`` normalised float32 [N, 3, S, S], ``mask`` of 0 and 1 [N, 1, S, S], ``target`` class index [N]."""
+    """``image`` normalised float32 [N, 3, S, S], ``mask`` of 0 and 1 [N, 1, S, S], ``target`` class index [N].
+
+    ``target`` is :data:`UNKNOWN` where no diagnosis is known.
+    """
 
     image: Tensor
     mask: Tensor
@@ -33,6 +39,11 @@ def normalised(pixels: Pixels, configuration: TrainingConfiguration) -> Tensor:
     return scaled.permute(0, 3, 1, 2)
 
 
+def class_index(label: Label) -> int:
+    """Place of the diagnosis among the classes, or :data:`UNKNOWN`."""
+    return CLASSES.index(label.diagnosis) if label.diagnosis else UNKNOWN
+
+
 def draw_epoch(
     crops: Crops, rows: list[int], configuration: TrainingConfiguration, epoch: int
 ) -> list[list[tuple[int, int]]]:
@@ -43,10 +54,9 @@ def draw_epoch(
     """
     generator = np.random.default_rng((configuration.seed, epoch))
     drawn: list[NDArray[np.int64]] = []
-    for name in CLASSES:
+    for name, wanted in {**configuration.data.per_epoch, "": configuration.data.undiagnosed_per_epoch}.items():
         of_class = np.array([row for row in rows if crops.labels[row].diagnosis == name], dtype=np.int64)
         if len(of_class):
-            wanted = configuration.data.per_epoch[name]
             repeats = [generator.permutation(of_class) for _ in range(-(-wanted // len(of_class)))]
             drawn.append(np.concatenate(repeats)[:wanted])
     order = generator.permutation(np.concatenate(drawn))
@@ -71,7 +81,7 @@ def varied_batch(crops: Crops, pairs: list[tuple[int, int]], configuration: Trai
     return Batch(
         normalised(np.stack([image for image, _ in views]), configuration),
         torch.from_numpy(np.stack([mask for _, mask in views])).float().div(255).unsqueeze(1),
-        torch.tensor([CLASSES.index(crops.labels[row].diagnosis) for row, _ in pairs]),
+        torch.tensor([class_index(crops.labels[row]) for row, _ in pairs]),
     )
 
 
@@ -84,7 +94,7 @@ def plain_batch(crops: Crops, rows: list[int], configuration: TrainingConfigurat
     return Batch(
         normalised(np.stack(images), configuration),
         torch.from_numpy((np.stack(masks) > 127).astype(np.float32)).unsqueeze(1),
-        torch.tensor([CLASSES.index(crops.labels[row].diagnosis) for row in rows]),
+        torch.tensor([class_index(crops.labels[row]) for row in rows]),
     )
 
 

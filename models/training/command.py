@@ -19,12 +19,12 @@ from dermoscopy.errors import Misconfigured
 from models.manifest import MANIFEST_NAME
 from models.training.batches import limit_per_class, log_frequencies
 from models.training.configuration import TrainingConfiguration, file_digest, load_configuration
-from models.training.datasets import Crops, load_crops, read_native_images
+from models.training.datasets import Crops, load_crops, load_task1, read_native_images, stack
 from models.training.export import export
 from models.training.loop import fit
 from models.training.package import Provenance, write_package
 from models.training.predictions import Predictions, crop_cases, embeddings, native_cases, predict
-from models.training.splits import Split, check_against_labels, read_split
+from models.training.splits import FOLDS, Split, check_against_labels, read_split
 from models.training.strangers import strangers
 
 logger = logging.getLogger("models.training")
@@ -60,6 +60,9 @@ def train(
     run = output / f"{configuration.name}-{configuration.version}"
     if restart:
         shutil.rmtree(run, ignore_errors=True)
+    start = None
+    if configuration.optimisation.start_from is not None:
+        start = first_weights(config_path.parent / configuration.optimisation.start_from, data, output)
     run.mkdir(parents=True, exist_ok=True)
     _log_to(run / "train.log")
     cv2.setNumThreads(1)
@@ -70,15 +73,30 @@ def train(
     code = begin_run(run, configuration, split)
 
     logger.info("decoding %s (once)", data)
-    crops = load_crops(data, output / "cache")
-    check_against_labels(split, crops.labels)
+    ham = load_crops(data, output / "cache" / "ham10000")
+    check_against_labels(split, ham.labels)
+    collections, more = [ham], dict[str, list[str]]()
+    for further in configuration.data.further:
+        its_split = read_split(further.split)
+        collections.append(load_task1(data, output / "cache" / further.collection, its_split.lesion_by_image))
+        for fold in FOLDS:
+            more.setdefault(fold, []).extend(its_split.images(fold))
+    crops = stack(collections)
     positions = crops.positions()
     rows = {
         fold: [positions[image] for image in split.images(fold)]
         for fold in ("train", "validation", "calibration", "test")
     }
 
-    fitted = fit(configuration, crops, rows["train"], rows["validation"], run / "checkpoints")
+    further_rows = {fold: [positions[image] for image in images] for fold, images in more.items()}
+    fitted = fit(
+        configuration,
+        crops,
+        rows["train"] + further_rows.get("train", []),
+        rows["validation"] + further_rows.get("validation", []),
+        run / "checkpoints",
+        start,
+    )
     logger.info("kept epoch %d of %d", fitted.best.epoch, len(fitted.history))
 
     prior = configuration.calibration.prior_strength * log_frequencies(crops, rows["train"])
@@ -114,6 +132,15 @@ def train(
     )
     logger.info("wrote %s", package)
     return package
+
+
+def first_weights(config_path: Path, data: Path, output: Path) -> Path:
+    """The best checkpoint of the run that another configuration describes; trained now where it is not there yet."""
+    earlier = load_configuration(config_path)
+    best = output / f"{earlier.name}-{earlier.version}" / "checkpoints" / "best.pt"
+    if not best.is_file():
+        train(config_path, data, output)
+    return best
 
 
 def begin_run(run: Path, configuration: TrainingConfiguration, split: Split) -> str:

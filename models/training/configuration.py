@@ -58,11 +58,22 @@ class Input(Section):
         ]
 
 
+class FurtherCollection(Section):
+    """A collection beside HAM10000 that lends its outlines and, where it has them, its diagnoses."""
+
+    collection: Literal["isic2018-task1"]
+    split: str = Field(description="file name in models/training/splits, or a path")
+
+
 class Data(Section):
     """Where the labels' split is, and how many images of each class one epoch draws."""
 
     dataset: Literal["HAM10000"] = "HAM10000"
     split: str = Field(description="file name in models/training/splits, or a path")
+    further: tuple[FurtherCollection, ...] = ()
+    undiagnosed_per_epoch: Annotated[int, Field(ge=0)] = Field(
+        0, description="images with an outline and no diagnosis that one epoch draws"
+    )
     per_epoch: dict[str, Annotated[int, Field(ge=1)]] = Field(description="images drawn per epoch, by class")
 
     @model_validator(mode="after")
@@ -88,6 +99,9 @@ class Augmentation(Section):
     vignette_probability: Fraction = 0.15
     hair_probability: Fraction = 0.12
     ruler_probability: Fraction = 0.05
+    gamma: Fraction = 0.0
+    constancy_probability: Fraction = Field(0.0, description="share whose lamp colour is taken out (shades of grey)")
+    bubble_probability: Fraction = Field(0.0, description="share with bubbles and reflections of contact gel")
 
 
 class Losses(Section):
@@ -101,6 +115,13 @@ class Losses(Section):
 
 class Optimisation(Section):
     """One-cycle AdamW with an exponential moving average of the weights."""
+
+    start_from: str | None = Field(
+        None, description="configuration beside this one whose run gives the first weights (trained first if need be)"
+    )
+    watch: Literal["balanced_accuracy", "macro_auc"] = Field(
+        "balanced_accuracy", description="what the kept epoch is chosen by, beside the mean Jaccard"
+    )
 
     epochs: Annotated[int, Field(ge=1)]
     batch: Annotated[int, Field(ge=2)] = 32

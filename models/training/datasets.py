@@ -1,7 +1,8 @@
-"""HAM10000 as arrays: the tar files decoded once into memory maps, and looked up by image id.
+"""Collections as arrays: the tar files decoded once into memory maps, and looked up by image id.
 
 Layout of the data folder (see ``docs/model-training.md``): ``ham10000.csv``, ``ham10000-images-256-*.tar``,
-``ham10000-masks-256-*.tar`` and, for the full-frame figures, ``ham10000-native-600x450-*.tar``.
+``ham10000-masks-256-*.tar`` and, for the full-frame figures, ``ham10000-native-600x450-*.tar``; for ISIC 2018 Task 1
+``isic2018-task1.csv``, ``isic2018-task1-images-512-*.tar`` and ``isic2018-task1-masks-512-*.tar``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import json
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ class DataMissing(Misconfigured):
 
 @dataclass(frozen=True)
 class Label:
-    """One row of ``ham10000.csv``, as far as training reads it."""
+    """One row of a collection's table, as far as training reads it; ``diagnosis`` is empty where none is known."""
 
     image_id: str
     lesion_id: str
@@ -40,12 +41,27 @@ class Label:
 
 
 @dataclass(frozen=True)
+class Stacked:
+    """Several arrays of images as one, row by row; nothing is copied."""
+
+    parts: tuple[Pixels, ...]
+
+    def __getitem__(self, row: int) -> Pixels:
+        """Image ``row``, counted through the parts."""
+        for part in self.parts:
+            if row < len(part):
+                return np.asarray(part[row])
+            row -= len(part)
+        raise IndexError(row)
+
+
+@dataclass(frozen=True)
 class Crops:
     """All crops, decoded: ``images`` [N, 256, 256, 3] RGB and ``masks`` [N, 256, 256] of 0 and 255, memory-mapped."""
 
     labels: tuple[Label, ...]
-    images: Pixels
-    masks: Pixels
+    images: Pixels | Stacked
+    masks: Pixels | Stacked
 
     def positions(self) -> dict[str, int]:
         """Row number by image id."""
@@ -107,12 +123,46 @@ def read_native_images(data: Path) -> dict[str, Pixels]:
 
 
 def load_crops(data: Path, cache: Path) -> Crops:
-    """Decode every crop and mask once into ``cache``, or open what an earlier run decoded there."""
-    labels = read_labels(data)
+    """HAM10000: decode every crop and mask once into ``cache``, or open what an earlier run decoded there."""
     sources = {
         "images": archives(data, "ham10000-images-256"),
         "masks": archives(data, "ham10000-masks-256"),
     }
+    return _decoded(read_labels(data), sources, cache)
+
+
+def load_task1(data: Path, cache: Path, lesions: Mapping[str, str]) -> Crops:
+    """ISIC 2018 Task 1, shrunk from 512 to 256 pixels; ``lesions`` gives the lesion (here: near copies) by image id.
+
+    Its table has no lesion ids, and a diagnosis (melanoma or nevus) for a part of the images only.
+    """
+    path = data / "isic2018-task1.csv"
+    if not path.is_file():
+        raise DataMissing(f"{path} is missing: point --data at the folder that holds ISIC 2018 Task 1")
+    with path.open(newline="", encoding="utf-8") as file:
+        known = {row["image_id"]: row["isic2019_label"].lower() for row in csv.DictReader(file)}
+    missing = sorted(set(known) - set(lesions))
+    if missing:
+        raise DataMissing(f"the split of ISIC 2018 Task 1 lacks {len(missing)} images of the table: {missing[:3]} …")
+    labels = tuple(Label(image, lesions[image], known[image]) for image in sorted(known))
+    sources = {
+        "images": archives(data, "isic2018-task1-images-512"),
+        "masks": archives(data, "isic2018-task1-masks-512"),
+    }
+    return _decoded(labels, sources, cache)
+
+
+def stack(collections: Sequence[Crops]) -> Crops:
+    """Several collections as one, in this order."""
+    return Crops(
+        tuple(label for crops in collections for label in crops.labels),
+        Stacked(tuple(np.asanyarray(crops.images) for crops in collections)),
+        Stacked(tuple(np.asanyarray(crops.masks) for crops in collections)),
+    )
+
+
+def _decoded(labels: tuple[Label, ...], sources: dict[str, list[Path]], cache: Path) -> Crops:
+    """The images and masks of some labels from some archives, through the cache."""
     stamp = _stamp(labels, sources)
     described = cache / "crops.json"
     shapes: dict[str, tuple[int, ...]] = {
@@ -144,13 +194,15 @@ def _decode_into(
     for image_id, encoded in members(sources):
         if image_id in rows:
             pixels = decode(encoded)
+            if pixels.shape[:2] == (2 * CROP, 2 * CROP):
+                pixels = np.asarray(cv2.resize(pixels, (CROP, CROP), interpolation=cv2.INTER_AREA), np.uint8)
             if pixels.shape != shape[1:]:
                 raise ValueError(f"{image_id}: {pixels.shape} pixels where {shape[1:]} were expected")
             array[rows[image_id]] = pixels
             seen.add(image_id)
     missing = sorted(set(rows) - seen)
     if missing:
-        raise DataMissing(f"{len(missing)} images of ham10000.csv are in no archive for {path.stem}: {missing[:3]} …")
+        raise DataMissing(f"{len(missing)} images of the table are in no archive for {path.stem}: {missing[:3]} …")
     array.flush()
     del array
     os.replace(partial, path)

@@ -35,6 +35,7 @@ from models.training.batches import (
 )
 from models.training.configuration import TrainingConfiguration
 from models.training.datasets import Crops
+from models.training.evaluation import macro_auc
 from models.training.losses import total_loss
 
 logger = logging.getLogger("models.training")
@@ -49,11 +50,11 @@ class EpochResult:
     balanced_accuracy: float
     jaccard: float
     minutes: float
+    macro_auc: float = float("nan")
 
-    @property
-    def score(self) -> float:
-        """What the best epoch is chosen by."""
-        return self.balanced_accuracy + self.jaccard
+    def score(self, watch: str) -> float:
+        """What the best epoch is chosen by: ``watch`` (a figure's name) plus the mean Jaccard."""
+        return float(getattr(self, watch)) + self.jaccard
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,12 @@ def fit(
     train_rows: list[int],
     validation_rows: list[int],
     folder: Path,
+    start: Path | None = None,
 ) -> Fitted:
     """Train, or go on with what ``folder`` holds; returns the best epoch's averaged network.
 
-    ``folder`` gets ``last.pt`` after every epoch and ``best.pt`` whenever validation improves.
+    ``folder`` gets ``last.pt`` after every epoch and ``best.pt`` whenever validation improves. ``start`` is the
+    ``best.pt`` of another run of the same architecture, to begin with its weights.
     """
     options = configuration.optimisation
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +93,8 @@ def fit(
     torch.set_flush_denormal(True)
     torch.manual_seed(configuration.seed)
     network = build_network(configuration.architecture).to(memory_format=torch.channels_last)
+    if start is not None:
+        network.load_state_dict(torch.load(start, map_location="cpu", weights_only=True)["average"])
     average = copy.deepcopy(network)
     lesion_network = cast(LesionNetwork, network)
     optimiser = torch.optim.AdamW(
@@ -152,14 +157,14 @@ def fit(
                 if step % 50 == 0:
                     rate = len(losses) * options.batch / (elapsed - before)
                     logger.info("step %d/%d loss %.3f, %.1f images/s", step, total, np.mean(losses[-50:]), rate)
-        accuracy, jaccard = validate(average, crops, watched, configuration, workers)
+        accuracy, jaccard, auc = validate(average, crops, watched, configuration, workers)
         elapsed = before + time.monotonic() - began
-        result = EpochResult(epoch + 1, float(np.mean(losses)), accuracy, jaccard, elapsed / 60)
+        result = EpochResult(epoch + 1, float(np.mean(losses)), accuracy, jaccard, elapsed / 60, auc)
         logger.info(
-            "epoch %d/%d: loss %.3f, validation balanced accuracy %.4f, mean Jaccard %.4f, %.1f min",
-            result.epoch, options.epochs, result.loss, accuracy, jaccard, result.minutes,
+            "epoch %d/%d: loss %.3f, validation balanced accuracy %.4f, macro AUC %.4f, mean Jaccard %.4f, %.1f min",
+            result.epoch, options.epochs, result.loss, accuracy, auc, jaccard, result.minutes,
         )  # fmt: skip
-        if not history or result.score > max(item.score for item in history):
+        if not history or result.score(options.watch) > max(item.score(options.watch) for item in history):
             _save(folder / "best.pt", {"average": average.state_dict(), "result": asdict(result)})
         history.append(result)
         _save(
@@ -185,8 +190,8 @@ def validate(
     rows: list[int],
     configuration: TrainingConfiguration,
     workers: ThreadPoolExecutor,
-) -> tuple[float, float]:
-    """Balanced accuracy (equal class frequencies) and mean Jaccard at input size, over plain crops."""
+) -> tuple[float, float, float]:
+    """Balanced accuracy (equal class frequencies), mean Jaccard at input size and macro AUC, over plain crops."""
     network.eval()
 
     def answer(some: list[int]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -197,11 +202,14 @@ def validate(
         both = (drawn & truth).sum(dim=(1, 2, 3)).double()
         either = (drawn | truth).sum(dim=(1, 2, 3)).double()
         overlap = torch.where(either > 0, both / either.clamp(min=1), 1.0)
-        return batch.target.numpy(), outputs.class_logits.argmax(dim=1).numpy(), overlap.numpy()
+        return batch.target.numpy(), outputs.class_logits.float().softmax(dim=1).numpy(), overlap.numpy()
 
     answers = list(workers.map(answer, [rows[start : start + 32] for start in range(0, len(rows), 32)]))
-    target, guess, overlap = (np.concatenate(part) for part in zip(*answers, strict=True))
-    return float(balanced_accuracy_score(target, guess)), float(overlap.mean())
+    target, probability, overlap = (np.concatenate(part) for part in zip(*answers, strict=True))
+    known = target >= 0
+    guess = probability[known].argmax(axis=1)
+    accuracy = float(balanced_accuracy_score(target[known], guess))
+    return accuracy, float(overlap.mean()), macro_auc(probability[known].astype(np.float64), target[known])
 
 
 def _backward(

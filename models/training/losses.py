@@ -38,11 +38,18 @@ def mask_loss(mask_logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def total_loss(outputs: NetworkOutputs, target: Tensor, mask: Tensor, log_prior: Tensor, weights: Losses) -> Tensor:
-    """The weighted sum of the three terms, in float32 whatever the network computed in."""
-    class_logits = outputs.class_logits.float()
-    loss = diagnosis_loss(class_logits, target, log_prior, weights.label_smoothing)
-    if weights.melanoma_focal:
-        loss = loss + weights.melanoma_focal * melanoma_focal_loss(class_logits, target, log_prior, weights.focal_gamma)
+    """The weighted sum of the three terms, in float32 whatever the network computed in.
+
+    Images whose ``target`` is negative have no diagnosis: they count for the mask alone.
+    """
+    known = target >= 0
+    class_logits, target = outputs.class_logits.float()[known], target[known]
+    loss = outputs.class_logits.new_zeros(())
+    if len(target):
+        loss = diagnosis_loss(class_logits, target, log_prior, weights.label_smoothing)
+        if weights.melanoma_focal:
+            focal = melanoma_focal_loss(class_logits, target, log_prior, weights.focal_gamma)
+            loss = loss + weights.melanoma_focal * focal
     if weights.mask:
         loss = loss + weights.mask * mask_loss(outputs.mask_logits.float(), mask)
     return loss
