@@ -124,11 +124,12 @@ def read_native_images(data: Path) -> dict[str, Pixels]:
 
 def load_crops(data: Path, cache: Path) -> Crops:
     """HAM10000: decode every crop and mask once into ``cache``, or open what an earlier run decoded there."""
+    labels = read_labels(data)
     sources = {
         "images": archives(data, "ham10000-images-256"),
         "masks": archives(data, "ham10000-masks-256"),
     }
-    return _decoded(read_labels(data), sources, cache)
+    return _decoded(labels, sources, cache)
 
 
 def load_task1(data: Path, cache: Path, lesions: Mapping[str, str]) -> Crops:
