@@ -32,6 +32,26 @@ class Case:
     """The part of the image that the mask covers; ``None``: all of it."""
 
 
+@dataclass(frozen=True)
+class Dataset:
+    """Cases with where they come from. ``left_out`` is what could not be used, by image, with the reason."""
+
+    name: str
+    layout: str
+    """How the files were found, in words."""
+    cases: tuple[Case, ...]
+    digest: str
+    """SHA-256 of ids, labels and the files' bytes: the same digest means the same images, masks and labels."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What a reader must know: rows without an image, images without a label, a selection."""
+
+    @property
+    def labelled(self) -> int:
+        """Images with a diagnosis."""
+        return sum(bool(case.diagnosis) for case in self.cases)
+
+
 def case_of(
     identity: str,
     pixels: RGBPixels,

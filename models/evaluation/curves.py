@@ -1,0 +1,128 @@
+"""Curves and the points on them: ROC with operating points, and risk against coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from models.evaluation.figures import Sample
+from models.evaluation.resampling import Bools, Float64, area_under_curve, estimate, mean, rounded
+
+SENSITIVITIES = (0.90, 0.95)
+"""Melanoma sensitivities at which the specificity is read from the curve."""
+SPECIFICITIES = (0.80, 0.85, 0.90)
+"""Specificities at which the melanoma sensitivity is read from the curve."""
+COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
+_POINTS = 120
+
+
+def roc(score: Float64, positive: Bools, weights: Float64) -> dict[str, Any]:
+    """The curve of ``score`` [N] (at most 120 points of it), its area, and the points read from it.
+
+    The points answer "what could this model do here", not "what does it do": their thresholds are chosen on these
+    images. What it does with the threshold in its manifest is `operating_point`.
+    """
+    if not positive.any() or positive.all():
+        return {"images": len(score), "positive": int(positive.sum()), "area": None, "curve": [], "read": []}
+    sensitivity, specificity = _sweep(score, positive, weights)
+    read = []
+    for wanted in SENSITIVITIES:
+        reached = sensitivity >= wanted - 1e-9
+        best = np.where(reached, specificity, -1.0).max(axis=1)
+        read.append({"at": "sensitivity", "wanted": wanted, "gives": "specificity", **estimate(_known(best))})
+    for wanted in SPECIFICITIES:
+        best = np.where(specificity >= wanted - 1e-9, sensitivity, -1.0).max(axis=1)
+        read.append({"at": "specificity", "wanted": wanted, "gives": "sensitivity", **estimate(_known(best))})
+    curve = _thinned(1.0 - specificity[0], sensitivity[0])
+    return {
+        "images": len(score),
+        "positive": int(positive.sum()),
+        "area": estimate(area_under_curve(score, positive, weights)),
+        "curve": curve,
+        "read": read,
+    }
+
+
+def operating_point(
+    sample: Sample, weights: Float64, classes: Sequence[str], threshold: float, chosen: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a threshold fixed elsewhere does here; ``chosen`` is what the manifest says of its own fold."""
+    called = (sample.score(classes) >= threshold).astype(np.float64)
+    positive = sample.positive(classes)
+    return {
+        "classes": list(classes),
+        "probability": rounded(threshold, 6),
+        "positive": int(positive.sum()),
+        "sensitivity": estimate(mean(called[positive], weights[:, positive])),
+        "specificity": estimate(mean(1.0 - called[~positive], weights[:, ~positive])),
+        "called": rounded(float(called.mean())) if len(called) else None,
+        "chosen": {name: value for name, value in chosen.items() if value is not None},
+    }
+
+
+def risk_coverage(confidence: Float64, wrong: Float64) -> dict[str, Any]:
+    """Share of wrong answers among the most confident images, for every share of images kept.
+
+    ``area`` is the mean risk over all coverages (AURC: Geifman et al., "Bias-Reduced Uncertainty Estimation", ICLR
+    2019), ``optimal`` what a perfect ordering of the same answers would have, ``random`` what no ordering has.
+    Images of equal confidence come in together: each counts with the mean of its tie.
+    """
+    number = len(wrong)
+    if not number:
+        return {"images": 0, "area": None, "curve": [], "table": []}
+    order = np.argsort(-confidence, kind="stable")
+    errors = _spread_over_ties(confidence[order], wrong[order])
+    kept = np.arange(1, number + 1)
+    risk = np.cumsum(errors) / kept
+    optimal = np.cumsum(np.sort(wrong)) / kept
+    table = []
+    for coverage in COVERAGES:
+        count = max(1, round(coverage * number))
+        lowest = rounded(float(confidence[order][count - 1]))
+        table.append({"coverage": coverage, "risk": rounded(float(risk[count - 1])), "confidence": lowest})
+    return {
+        "images": number,
+        "area": rounded(float(risk.mean())),
+        "optimal": rounded(float(optimal.mean())),
+        "random": rounded(float(wrong.mean())),
+        "curve": _thinned(kept / number, risk),
+        "table": table,
+    }
+
+
+def _sweep(score: Float64, positive: Bools, weights: Float64) -> tuple[Float64, Float64]:
+    """Sensitivity and specificity [R, T + 1] of "score at or above t", t from above the highest score downwards."""
+    order = np.argsort(-score, kind="stable")
+    _, counts = np.unique(-score[order], return_counts=True)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    ordered, truth = weights[:, order], positive[order]
+    hits = np.cumsum(np.add.reduceat(ordered * truth, starts, axis=1), axis=1)
+    alarms = np.cumsum(np.add.reduceat(ordered * ~truth, starts, axis=1), axis=1)
+    start = np.zeros((len(weights), 1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sensitivity = np.hstack([start, hits]) / hits[:, -1:]
+        specificity = 1.0 - np.hstack([start, alarms]) / alarms[:, -1:]
+    return np.asarray(sensitivity), np.asarray(specificity)
+
+
+def _known(best: Float64) -> Float64:
+    """Draws without a positive or a negative have no figure."""
+    return np.where(best < 0.0, np.nan, best)
+
+
+def _spread_over_ties(confidence: Float64, errors: Float64) -> Float64:
+    _, group, counts = np.unique(-confidence, return_inverse=True, return_counts=True)
+    return np.asarray((np.bincount(group, errors) / counts)[group])
+
+
+def _thinned(x: Float64, y: Float64) -> list[list[float]]:
+    """At most 120 points of a curve, its ends among them; of points on a straight line only the ends."""
+    turns = np.ones(len(x), dtype=bool)
+    if len(x) > 2:
+        before, after = np.diff(x)[:-1] * np.diff(y)[1:], np.diff(x)[1:] * np.diff(y)[:-1]
+        turns[1:-1] = np.abs(before - after) > 1e-12
+    x, y = x[turns], y[turns]
+    chosen = np.unique(np.linspace(0, len(x) - 1, min(_POINTS, len(x))).round().astype(int))
+    return [[round(float(a), 4), round(float(b), 4)] for a, b in zip(x[chosen], y[chosen], strict=True)]
