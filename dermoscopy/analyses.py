@@ -30,6 +30,7 @@ from dermoscopy.domain import (
     ModelReference,
     PatientIdentity,
     Quality,
+    Reason,
     SourceObject,
     Triage,
     derive_id,
@@ -49,6 +50,7 @@ _QUALITY = TypeAdapter(Quality)
 _TRIAGE = TypeAdapter(Triage)
 _INFERENCE = TypeAdapter(Inference)
 _CLASSES = TypeAdapter(tuple[ClassProbability, ...])
+_REASONS = TypeAdapter(tuple[Reason, ...])
 _ACQUISITION = TypeAdapter(Acquisition)
 
 
@@ -159,6 +161,10 @@ def load_analysis(session: Session, blobs: BlobStore, analysis_id: str) -> Analy
         mask=mask,
         heatmap=heatmap,
         embedding=np.frombuffer(row.embedding, "<f4"),
+        # absent from rows of earlier versions
+        abstention_reasons=_REASONS.validate_python(said.get("abstention_reasons", ())),
+        prediction_set=tuple(LesionClass(label) for label in said.get("prediction_set", ())),
+        decision_note=said.get("decision_note", ""),
     )
     spacing = document["spacing_mm"]
     return Analysis(

@@ -153,6 +153,18 @@ class ClassProbability:
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """Why the algorithm gives no class: a fixed ``code`` for machines and what it means here in plain ``words``.
+
+    Codes: ``not_dermoscopy``, ``too_small``, ``blur``, ``exposure``, ``glare``, ``no_lesion``, ``lesion_cut_off``,
+    ``unlike_training``, ``low_confidence``, ``ambiguous``. At most 16 characters (DICOM Code Value, PS3.5 6.2).
+    """
+
+    code: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Quality:
     """Image-quality and novelty scores. ``reasons`` is empty when the image is fit for analysis."""
 
@@ -221,8 +233,9 @@ class Finding:
     model: ModelReference
     classes: tuple[ClassProbability, ...]
     primary: LesionClass | None
-    """Most probable class, or ``None`` when the algorithm abstains."""
+    """The class that is called by the model's decision rule, or ``None`` when the algorithm abstains."""
     confidence: float
+    """Calibrated probability of the called class (when abstaining: of the one that would have been called)."""
     melanoma_risk: float
     malignancy_risk: float
     quality: Quality
@@ -235,6 +248,17 @@ class Finding:
     mask: Mask
     heatmap: HeatMap
     embedding: npt.NDArray[np.float32]
+    abstention_reasons: tuple[Reason, ...] = ()
+    """What ``abstention`` says, one by one and coded; empty in findings of earlier versions."""
+    prediction_set: tuple[LesionClass, ...] = ()
+    """Classes that cannot be excluded at the model's error rate, most probable first; empty if the model has no sets."""
+    decision_note: str = ""
+    """Why ``primary`` is not the most probable class, in plain words; empty where it is."""
+
+    @property
+    def most_probable(self) -> LesionClass:
+        """The class with the highest calibrated probability, called or not."""
+        return max(self.classes, key=lambda one: one.probability).label
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,24 @@ import numpy as np
 import structlog
 from opentelemetry import trace
 
-from dermoscopy.domain import ClassProbability, DermoscopicImage, Finding, Inference, LesionClass, Mask, ModelReference
+from dermoscopy.domain import (
+    ClassProbability,
+    DermoscopicImage,
+    Finding,
+    Inference,
+    LesionClass,
+    Mask,
+    ModelReference,
+    Reason,
+)
 from dermoscopy.errors import AnalysisFailed, DermoscopyError
-from models import explain, measure, preprocess, quality, uncertainty
+from models import explain, measure, preprocess, quality
 from models.manifest import Manifest
 from models.quality import Assessment, EmbeddingReferenceStatistics
 from models.registry import ModelPackage
 from models.session import InferenceSession, NetworkOutput
-from models.triage import Risks, triage
+from models.triage import NAMES, Risks, decision_note, triage
+from models.uncertainty import LOWEST_CONFIDENCE, Prediction, Rule, doubts
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer(__name__)
@@ -39,6 +49,7 @@ class LesionAlgorithm:
         self._package = package
         self._session = session
         self._code_version = code_version
+        self._rule = Rule.of(package.manifest)
         self._limits = quality.limits(package.manifest.thresholds.quality)
         reference = package.read_embedding_reference()
         self._novelty = None if reference is None else EmbeddingReferenceStatistics.load(reference)
@@ -67,7 +78,7 @@ class LesionAlgorithm:
             with clock.step("inference"):
                 output = _checked(self._session.run(prepared.tensor), manifest)
             with clock.step("calibrate"):
-                prediction = uncertainty.predict(output.class_logits[0], manifest.calibration.temperature)
+                prediction = self._rule.predict(output.class_logits[0])
             with clock.step("outline"):
                 logits = prepared.placement.undo(output.mask_logits[0, 0])
                 region = measure.largest_region(logits >= _logit(points.mask))
@@ -81,20 +92,22 @@ class LesionAlgorithm:
                 measurements = None if region is None else measure.measure(image, region)
 
             risks = _risks(manifest, prediction)
-            abstention = _abstention(seen, uncertainty.doubt(prediction, self._lowest_confidence))
+            reasons = (*seen.faults, *seen.doubts, *self._doubts(prediction))
+            abstention = "; ".join(reason.words for reason in reasons) or None
             with clock.step("explain"):
                 warned = risks.melanoma >= points.melanoma.probability
-                shown = manifest.classes.index(LesionClass.MEL) if warned else prediction.best
+                shown = manifest.classes.index(LesionClass.MEL) if warned else prediction.called
                 heatmap = explain.evidence_map(output.activation_map[0], shown, prepared.placement)
                 explanation = explain.describe(measurements, seen.scores["frame_contact"])
             with clock.step("triage"):
-                verdict = triage(risks, points.melanoma, points.malignancy, faults=seen.faults, abstention=abstention)
+                faults = tuple(fault.words for fault in seen.faults)
+                verdict = triage(risks, points.melanoma, points.malignancy, faults=faults, abstention=abstention)
             with clock.step("digest"):
                 mask_digest = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
                 heatmap_digest = hashlib.sha256(heatmap.astype("<f4").tobytes()).hexdigest()
 
             span.set_attributes({"triage.tier": verdict.tier.value, "abstained": abstention is not None})
-            log.info("analysis.done", tier=verdict.tier.value, abstention=abstention, milliseconds=clock.total)
+            log.info("analysis.done", tier=verdict.tier.value, abstention=[one.code for one in reasons], milliseconds=clock.total)
             return Finding(
                 model=self.reference,
                 classes=tuple(
@@ -103,8 +116,8 @@ class LesionAlgorithm:
                         manifest.classes, prediction.logits, prediction.probabilities, strict=True
                     )
                 ),
-                primary=risks.best if abstention is None else None,
-                confidence=prediction.confidence,
+                primary=manifest.classes[prediction.called] if abstention is None else None,
+                confidence=float(prediction.probabilities[prediction.called]),
                 melanoma_risk=risks.melanoma,
                 malignancy_risk=risks.malignancy,
                 quality=Assessment(
@@ -120,11 +133,7 @@ class LesionAlgorithm:
                     execution_provider=self._session.execution_provider,
                     precision=self._session.precision,
                     preprocessing_digest=manifest.preprocessing_digest,
-                    calibration={
-                        "method": manifest.calibration.method,
-                        "temperature": manifest.calibration.temperature,
-                        "fold": manifest.calibration.fold,
-                    },
+                    calibration=self._rule.record(),
                     thresholds=self._thresholds(),
                     code_version=self._code_version,
                     mask_digest=mask_digest,
@@ -134,12 +143,26 @@ class LesionAlgorithm:
                 mask=mask,
                 heatmap=heatmap,
                 embedding=output.embedding[0],
+                abstention_reasons=reasons,
+                prediction_set=tuple(manifest.classes[k] for k in prediction.kept),
+                decision_note=self._decision_note(prediction) if abstention is None else "",
             )
 
     @property
     def _lowest_confidence(self) -> float:
         point = self._package.manifest.thresholds.confidence
-        return uncertainty.LOWEST_CONFIDENCE if point is None else point.probability
+        return LOWEST_CONFIDENCE if point is None else point.probability
+
+    def _doubts(self, prediction: Prediction) -> tuple[Reason, ...]:
+        names = [NAMES[label] for label in self._rule.classes]
+        return doubts(prediction, self._lowest_confidence, self._rule.largest_set, names)
+
+    def _decision_note(self, prediction: Prediction) -> str:
+        decision, classes = self._package.manifest.decision, self._rule.classes
+        if decision is None:
+            return ""
+        probability = dict(zip(classes, prediction.probabilities.tolist(), strict=True))
+        return decision_note(classes[prediction.called], classes[prediction.best], probability, decision.weights)
 
     def _assess_novelty(self, output: NetworkOutput) -> Assessment:
         embedding = self._package.manifest.thresholds.embedding
@@ -150,7 +173,8 @@ class LesionAlgorithm:
 
     def _thresholds(self) -> dict[str, float]:
         """Every limit that took part in the answer, flat, for the record."""
-        points = self._package.manifest.thresholds
+        manifest = self._package.manifest
+        points, sets = manifest.thresholds, manifest.prediction_sets
         used = {
             "mask": points.mask,
             "melanoma": points.melanoma.probability,
@@ -160,6 +184,11 @@ class LesionAlgorithm:
         }
         if points.embedding is not None:
             used["embedding.distance_p99"] = points.embedding.distance_p99
+        if manifest.decision is not None:
+            used |= {f"decision.{label}": manifest.decision.weights[label] for label in manifest.classes}
+        if sets is not None:
+            used |= {f"set.{label}": sets.thresholds[label] for label in manifest.classes}
+            used |= {"set.alpha": sets.alpha, "set.largest": float(sets.largest_set)}
         return used
 
 
@@ -224,17 +253,12 @@ def _mask(region: measure.Region | None, image: DermoscopicImage) -> Mask:
     return mask
 
 
-def _risks(manifest: Manifest, prediction: uncertainty.Prediction) -> Risks:
+def _risks(manifest: Manifest, prediction: Prediction) -> Risks:
     by_class = dict(zip(manifest.classes, prediction.probabilities.tolist(), strict=True))
     return Risks(
         melanoma=by_class[LesionClass.MEL],
         malignancy=min(1.0, sum(by_class[label] for label in manifest.thresholds.malignancy.classes)),
         best=manifest.classes[prediction.best],
         confidence=prediction.confidence,
+        called=manifest.classes[prediction.called],
     )
-
-
-def _abstention(seen: Assessment, unsure: str | None) -> str | None:
-    """Why the algorithm gives no class, or ``None`` when it does."""
-    reasons = (*seen.faults, *seen.doubts, *((unsure,) if unsure else ()))
-    return "; ".join(reasons) or None

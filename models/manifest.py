@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +28,7 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Channels = tuple[float, float, float]
 Byte = Annotated[int, Field(ge=0, le=255)]
 Positive = Annotated[float, Field(gt=0.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class _Strict(BaseModel):
@@ -92,12 +93,63 @@ class ModelOutputs(_Strict):
     embedding: str
 
 
-class Calibration(_Open):
-    """Temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017)."""
+class _Calibration(_Open):
+    """``frequencies``: the class frequencies of the images that the probabilities answer for, where that is known."""
+
+    fold: str
+    frequencies: Mapping[LesionClass, Share] | None = None
+
+
+class TemperatureCalibration(_Calibration):
+    """softmax(logits / ``temperature``) (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017)."""
 
     method: Literal["temperature"]
     temperature: Positive
-    fold: str
+
+
+class VectorCalibration(_Calibration):
+    """softmax(``scale`` · log p + ``bias``), p = softmax(logits): Dirichlet calibration with a diagonal matrix."""
+
+    method: Literal["vector"]
+    scale: Mapping[LesionClass, Positive]
+    bias: Mapping[LesionClass, float]
+
+
+class DirichletCalibration(_Calibration):
+    """softmax(``weights`` log p + ``bias``), p = softmax(logits) (Kull et al., NeurIPS 2019, arXiv:1910.12656).
+
+    ``weights`` holds one row per class whose probability it makes.
+    """
+
+    method: Literal["dirichlet"]
+    weights: Mapping[LesionClass, Mapping[LesionClass, float]]
+    bias: Mapping[LesionClass, float]
+
+
+Calibration = Annotated[
+    TemperatureCalibration | VectorCalibration | DirichletCalibration, Field(discriminator="method")
+]
+
+
+class Decision(_Open):
+    """The class that is called has the highest probability × weight (Elkan, "The Foundations of Cost-Sensitive
+    Learning", IJCAI 2001): a weight says how many times as bad it is to overlook that class.
+    """
+
+    weights: Mapping[LesionClass, Positive]
+
+
+class PredictionSets(_Open):
+    """Class-conditional conformal sets: a class is in the set when its probability reaches its threshold.
+
+    Score 1 - p (Sadinle, Lei, Wasserman, JASA 2019), one quantile per class (Vovk, ACML 2012): of the images of each
+    class all but ``alpha`` have it in their set. An answer with more than ``largest_set`` classes is an abstention.
+    """
+
+    method: Literal["mondrian-lac"]
+    alpha: Probability
+    thresholds: Mapping[LesionClass, Share]
+    largest_set: Annotated[int, Field(ge=1)]
 
 
 class OperatingPoint(_Open):
@@ -145,6 +197,20 @@ class Thresholds(_Strict):
     embedding: EmbeddingReference | None = None
 
 
+class Form(_Open):
+    """The same network in another number format, a file of its own; ``parity`` says how far its answers move."""
+
+    file: str
+    sha256: Digest
+    bytes: Annotated[int, Field(gt=0)]
+    parity: Mapping[str, Any]
+
+    @field_validator("file")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        return _require_plain_name(value)
+
+
 class Manifest(_Strict):
     """One model package, schema 1."""
 
@@ -164,6 +230,11 @@ class Manifest(_Strict):
     classes: Annotated[tuple[LesionClass, ...], Field(min_length=2)]
     calibration: Calibration
     thresholds: Thresholds
+    decision: Decision | None = None
+    """Absent: the most probable class is called."""
+    prediction_sets: PredictionSets | None = None
+    forms: Mapping[Literal["fp16", "int8"], Form] = Field(default_factory=dict)
+    """Further forms of the weights that may be used; ``file`` is the FP32 form."""
     metrics: Mapping[str, Any] = Field(default_factory=dict)
     data: Mapping[str, Any] = Field(default_factory=dict)
     training: Mapping[str, Any] = Field(default_factory=dict)
@@ -192,7 +263,29 @@ class Manifest(_Strict):
         absent = [label for label in self.thresholds.malignancy.classes if label not in self.classes]
         if absent:
             raise ValueError(f"thresholds.malignancy.classes names {', '.join(absent)}, which the model does not know")
+        for name, mapping in self._per_class():
+            if set(mapping) != set(self.classes):
+                odd = ", ".join(sorted(set(mapping) ^ set(self.classes)))
+                raise ValueError(f"{name} must name every class of the model once and no other; it differs in: {odd}")
         return self
+
+    def _per_class(self) -> Iterator[tuple[str, Mapping[LesionClass, Any]]]:
+        """Every mapping that must have exactly the model's classes as keys, with its place in the file."""
+        fitted = self.calibration
+        if fitted.frequencies is not None:
+            yield "calibration.frequencies", fitted.frequencies
+        if isinstance(fitted, VectorCalibration):
+            yield "calibration.scale", fitted.scale
+        if isinstance(fitted, DirichletCalibration):
+            yield "calibration.weights", fitted.weights
+            for label, row in fitted.weights.items():
+                yield f"calibration.weights.{label}", row
+        if not isinstance(fitted, TemperatureCalibration):
+            yield "calibration.bias", fitted.bias
+        if self.decision is not None:
+            yield "decision.weights", self.decision.weights
+        if self.prediction_sets is not None:
+            yield "prediction_sets.thresholds", self.prediction_sets.thresholds
 
     @property
     def letterbox(self) -> Letterbox:
@@ -256,7 +349,8 @@ def _describe(problem: Mapping[str, Any]) -> str:
 
 def _known_names() -> list[str]:
     parts: tuple[type[BaseModel], ...] = (
-        Manifest, Licence, ModelInput, ModelOutputs, Letterbox, Scale, Normalize, Calibration, Thresholds,
-        OperatingPoint, MalignancyPoint, EmbeddingReference, ConfidencePoint,
+        Manifest, Licence, ModelInput, ModelOutputs, Letterbox, Scale, Normalize, TemperatureCalibration,
+        VectorCalibration, DirichletCalibration, Decision, PredictionSets, Thresholds, OperatingPoint, MalignancyPoint,
+        EmbeddingReference, ConfidencePoint, Form,
     )  # fmt: skip
     return sorted({field.alias or name for part in parts for name, field in part.model_fields.items()})

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dermoscopy.domain import Quality, RGBPixels
+from dermoscopy.domain import Quality, Reason, RGBPixels
 from dermoscopy.errors import Misconfigured
 from models.measure import Region, frame_contact
 
@@ -47,8 +47,8 @@ _WORKING_SIDE = 384
 class Assessment:
     """What was found wrong so far. ``scores`` holds every statistic by name, whether or not it crossed its limit."""
 
-    faults: tuple[str, ...]
-    doubts: tuple[str, ...]
+    faults: tuple[Reason, ...]
+    doubts: tuple[Reason, ...]
     scores: Mapping[str, float]
 
     def joined(self, other: Assessment) -> Assessment:
@@ -58,7 +58,7 @@ class Assessment:
     @property
     def quality(self) -> Quality:
         """As the domain says it: usable when nothing is wrong."""
-        reasons = self.faults + self.doubts
+        reasons = tuple(reason.words for reason in self.faults + self.doubts)
         return Quality(usable=not reasons, reasons=reasons, scores=self.scores)
 
 
@@ -82,43 +82,43 @@ def assess_image(pixels: RGBPixels, limit: Mapping[str, float]) -> Assessment:
     at the centre in full resolution as well, because shrinking averages noise away.
     """
     scores = _statistics(pixels)
-    faults: list[str] = []
-    doubts: list[str] = []
+    faults: list[Reason] = []
+    doubts: list[Reason] = []
     if scores["shorter_side"] < limit["shorter_side_min"]:
-        faults.append(f"the image is too small (shorter side {scores['shorter_side']:.0f} pixels)")
+        faults.append(Reason("too_small", f"the image is too small (shorter side {scores['shorter_side']:.0f} pixels)"))
     if scores["highlight"] < limit["highlight_min"]:
-        faults.append("the frame is black or nearly black")
+        faults.append(Reason("not_dermoscopy", "the frame is black or nearly black"))
     elif scores["contrast"] < limit["contrast_min"]:
-        faults.append("the frame is nearly uniform")
+        faults.append(Reason("not_dermoscopy", "the frame is nearly uniform"))
     else:
         if scores["busyness"] > limit["busyness_max"]:
-            faults.append("the frame holds noise or text, not a photograph of skin")
+            faults.append(Reason("not_dermoscopy", "the frame holds noise or text, not a photograph of skin"))
         if scores["sharpness"] < limit["sharpness_min"] or scores["detail"] < limit["detail_min"]:
-            doubts.append("the image is blurred")
+            doubts.append(Reason("blur", "the image is blurred"))
         if scores["brightness"] < limit["brightness_min"]:
-            doubts.append("the image is underexposed")
+            doubts.append(Reason("exposure", "the image is underexposed"))
         elif scores["brightness"] > limit["brightness_max"]:
-            doubts.append("the image is overexposed")
+            doubts.append(Reason("exposure", "the image is overexposed"))
         elif scores["chroma"] < limit["chroma_min"]:  # colour can be judged only where the exposure leaves some
-            faults.append("the frame has no colour")
+            faults.append(Reason("not_dermoscopy", "the frame has no colour"))
         elif scores["skin"] < limit["skin_min"]:
-            faults.append("the colours are not those of skin")
+            faults.append(Reason("not_dermoscopy", "the colours are not those of skin"))
         elif scores["glare"] > limit["glare_max"]:
-            doubts.append("glare covers much of the image")
+            doubts.append(Reason("glare", "glare covers much of the image"))
     return Assessment(tuple(faults), tuple(doubts), scores)
 
 
 def assess_lesion(region: Region | None, rows: int, columns: int, limit: Mapping[str, float]) -> Assessment:
     """How the lesion sits in the frame: found at all, cut off by the edge, filling everything."""
     if region is None:
-        return Assessment((), ("no lesion found",), {"coverage": 0.0, "frame_contact": 0.0})
+        return Assessment((), (Reason("no_lesion", "no lesion found"),), {"coverage": 0.0, "frame_contact": 0.0})
     coverage = float(np.count_nonzero(region.mask)) / (rows * columns)
     contact = frame_contact(region, rows, columns)
-    doubts: list[str] = []
+    doubts: list[Reason] = []
     if coverage > limit["coverage_max"]:
-        doubts.append("the lesion fills the frame, so its border cannot be seen")
+        doubts.append(Reason("lesion_cut_off", "the lesion fills the frame, so its border cannot be seen"))
     elif contact > limit["frame_contact_max"]:
-        doubts.append("the lesion is cut off by the edge of the frame")
+        doubts.append(Reason("lesion_cut_off", "the lesion is cut off by the edge of the frame"))
     return Assessment((), tuple(doubts), {"coverage": coverage, "frame_contact": contact})
 
 
@@ -159,7 +159,8 @@ class EmbeddingReferenceStatistics:
 def assess_novelty(distance: float, distance_p99: float, limit: Mapping[str, float]) -> Assessment:
     """Out of distribution when farther than ``embedding_distance_factor`` × the 99th percentile of known images."""
     novel = distance > limit["embedding_distance_factor"] * distance_p99
-    doubts = ("the image is unlike everything the model was trained on",) if novel else ()
+    words = "the image is unlike everything the model was trained on"
+    doubts = (Reason("unlike_training", words),) if novel else ()
     scores = {"embedding_distance": distance, "embedding_distance_relative": distance / distance_p99}
     return Assessment((), doubts, scores)
 

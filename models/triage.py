@@ -7,6 +7,7 @@ nothing. Nobody is sent away by this: the mildest tier still says what to watch 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dermoscopy.domain import MALIGNANT, LesionClass, Triage, TriageTier
@@ -31,12 +32,15 @@ NAMES: dict[LesionClass, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Risks:
-    """Calibrated probabilities that triage looks at. ``best`` is the most probable class, believed or not."""
+    """Calibrated probabilities that triage looks at. ``best`` is the most probable class, believed or not, and
+    ``confidence`` its probability; ``called`` is what the decision rule names (``None``: ``best`` as well).
+    """
 
     melanoma: float
     malignancy: float
     best: LesionClass
     confidence: float
+    called: LesionClass | None = None
 
 
 def triage(
@@ -77,15 +81,19 @@ def triage(
             f"The algorithm abstains: {abstention}.",
             "Retake the dermoscopic image, or examine the lesion in person.",
         )
-    name = NAMES[risks.best]
-    if risks.best in MALIGNANT or risks.best in malignancy.classes:
-        return Triage(
-            TriageTier.EXPEDITED,
-            f"Risks are below their operating points, but the most probable class is {name}.",
-            "Expedited dermatologist review; consider biopsy.",
-        )
+    called = risks.called or risks.best
+    dangerous = MALIGNANT.union(malignancy.classes)
+    for label, role in ((risks.best, "most probable class"), (called, "class called")):
+        if label in dangerous:
+            return Triage(
+                TriageTier.EXPEDITED,
+                f"Risks are below their operating points, but the {role} is {NAMES[label]}.",
+                "Expedited dermatologist review; consider biopsy.",
+            )
+    name = NAMES[called]
     clear = (
-        risks.confidence >= MONITOR_CONFIDENCE
+        called == risks.best
+        and risks.confidence >= MONITOR_CONFIDENCE
         and risks.melanoma < MONITOR_RISK_SHARE * melanoma.probability
         and risks.malignancy < MONITOR_RISK_SHARE * malignancy.probability
     )
@@ -95,10 +103,25 @@ def triage(
             f"The image looks like {name}; melanoma and malignancy risks are far below their operating points.",
             "Routine skin checks; look again at once if the lesion changes, bleeds, or worries patient or clinician.",
         )
+    role = "most probable class" if called == risks.best else "class called"
     return Triage(
         TriageTier.ROUTINE,
-        f"The most probable class is {name}, and risks are below their operating points, but not by a wide margin.",
+        f"The {role} is {name}, and risks are below their operating points, but not by a wide margin.",
         "Clinical examination at a routine appointment; sooner if the lesion changes, bleeds, or stands out.",
+    )
+
+
+def decision_note(
+    called: LesionClass, best: LesionClass, probability: Mapping[LesionClass, float], weight: Mapping[LesionClass, float]
+) -> str:
+    """Why ``called`` is not the most probable class ``best``, for every reader of the finding; empty where it is."""
+    if called == best:
+        return ""
+    return (
+        f"Called {NAMES[called]} ({_percent(probability[called])}) although {NAMES[best]} is more probable "
+        f"({_percent(probability[best])}), because the model's decision rule gives {NAMES[called]} "
+        f"{weight[called] / weight[best]:.1f} times the weight of {NAMES[best]}, so that rarer diagnoses are not "
+        "overlooked."
     )
 
 

@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -20,13 +20,14 @@ from rich.progress import track
 
 from dermoscopy.domain import DermoscopicImage, Finding, Mask, RGBPixels
 from dermoscopy.errors import UnreadableObject
-from models import measure, uncertainty
+from models import measure
 from models.analyze import LesionAlgorithm
 from models.evaluation.dataset import Case, jaccard
 from models.manifest import Manifest
 from models.preprocess import Placement, Prepared, prepare
 from models.registry import ModelPackage
 from models.session import NetworkOutput, OnnxSession
+from models.uncertainty import Rule
 
 BATCH = 16
 CODE_VERSION = "evaluation"
@@ -50,6 +51,10 @@ class Answers:
     """[N, D]"""
     jaccard: npt.NDArray[np.float64]
     """[N] of the service's outline at source size"""
+    reference_share: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """[N] share of the frame (or of the mask's window) that the reference mask covers; not a number without one"""
+    drawn_share: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """[N] the same for the service's outline; not a number where there is no reference"""
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Predictor:
         ids: list[str] = []
         logits: list[npt.NDArray[np.float32]] = []
         embeddings: list[npt.NDArray[np.float32]] = []
-        overlaps: list[float] = []
+        overlaps: list[tuple[float, float, float]] = []
         for ready in self._batches(watched(cases, progress), bad):
             output = self._session.run(np.concatenate([one.prepared.tensor for one in ready]))
             logits.append(output.class_logits)
@@ -89,20 +94,21 @@ class Predictor:
                 overlaps.append(self._overlap(one, values[0]))
         stacked = np.concatenate(logits) if logits else np.zeros((0, len(self.manifest.classes)), np.float32)
         probability, called = self.calibrated(stacked)
+        measured = np.array(overlaps, np.float64).reshape(-1, 3)
         return Answers(
             tuple(ids),
             stacked,
             probability,
             called,
             np.concatenate(embeddings) if embeddings else np.zeros((0, 0), np.float32),
-            np.array(overlaps, np.float64),
+            *measured.T,
         )
 
     def calibrated(self, logits: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         """Calibrated probabilities [N, C] and the called class [N] of class ``logits`` [N, C]."""
-        predictions = [uncertainty.predict(row, self.manifest.calibration.temperature) for row in logits]
-        probability = np.array([one.probabilities for one in predictions], np.float64).reshape(logits.shape)
-        return probability, np.array([one.best for one in predictions], np.int64)
+        rule = Rule.of(self.manifest)
+        probability = rule.probabilities(logits)
+        return probability, rule.called(probability)
 
     def network(self, pixels: RGBPixels) -> tuple[NetworkOutput, Placement]:
         """The raw outputs for one image, uint8 [rows, columns, 3], and where it lies in the network's square."""
@@ -152,14 +158,15 @@ class Predictor:
             )
         return _Ready(case, prepare(pixels, self.manifest.preprocessing), mask)
 
-    def _overlap(self, one: _Ready, mask_logits: npt.NDArray[np.float32]) -> float:
+    def _overlap(self, one: _Ready, mask_logits: npt.NDArray[np.float32]) -> tuple[float, float, float]:
+        """Jaccard, and the shares of the frame that the reference and the drawn outline cover."""
         if one.mask is None:
-            return math.nan
+            return math.nan, math.nan, math.nan
         drawn = self.outline(mask_logits, one.prepared.placement)
         if one.case.window is not None:
             top, left, bottom, right = one.case.window
             drawn = drawn[top:bottom, left:right]
-        return jaccard(drawn, one.mask)
+        return jaccard(drawn, one.mask), float(one.mask.mean()), float(drawn.mean())
 
 
 def watched(cases: Iterable[Case], words: str) -> Iterable[Case]:

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from dermoscopy.domain import Reason
 from dermoscopy.errors import Misconfigured
 from dermoscopy.phantoms import KINDS, phantom
 from models.measure import largest_region
@@ -53,7 +54,7 @@ def test_what_is_no_dermoscopic_photograph_is_a_fault(name):
     found = assess_image(NOT_DERMOSCOPY[name], LIMITS)
     assert found.faults
     assert not found.quality.usable
-    assert found.quality.reasons[: len(found.faults)] == found.faults
+    assert found.quality.reasons[: len(found.faults)] == tuple(fault.words for fault in found.faults)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -76,7 +77,7 @@ def test_poor_photographs_are_doubted_not_faulted():
     for reason, pixels in poor.items():
         found = assess_image(pixels, LIMITS)
         assert found.faults == (), reason
-        assert reason in found.doubts
+        assert reason in [doubt.words for doubt in found.doubts]
 
 
 def test_a_dark_vignette_is_no_fault():
@@ -97,12 +98,12 @@ def test_how_the_lesion_sits_in_the_frame():
     touching = np.hypot(y - 100, x - 40) < 60
     assert assess_lesion(region_of(centred), 200, 300, LIMITS).doubts == ()
     assert assess_lesion(region_of(touching), 200, 300, LIMITS).doubts == ()
-    assert assess_lesion(None, 200, 300, LIMITS).doubts == ("no lesion found",)
+    assert assess_lesion(None, 200, 300, LIMITS).doubts == (Reason("no_lesion", "no lesion found"),)
     strip = np.zeros((200, 300), dtype=bool)
     strip[:60] = True
-    assert "cut off" in assess_lesion(region_of(strip), 200, 300, LIMITS).doubts[0]
+    assert "cut off" in assess_lesion(region_of(strip), 200, 300, LIMITS).doubts[0].words
     whole = np.ones((200, 300), dtype=bool)
-    assert "fills the frame" in assess_lesion(region_of(whole), 200, 300, LIMITS).doubts[0]
+    assert "fills the frame" in assess_lesion(region_of(whole), 200, 300, LIMITS).doubts[0].words
     assert assess_lesion(region_of(corner), 200, 300, LIMITS).scores["frame_contact"] > 0.4
 
 
@@ -158,4 +159,5 @@ def test_a_wrong_reference_is_misconfigured(change):
 def test_novelty_has_a_wide_margin():
     assert assess_novelty(9.0, 10.0, LIMITS).doubts == ()
     assert assess_novelty(14.9, 10.0, LIMITS).doubts == ()
-    assert assess_novelty(15.1, 10.0, LIMITS).doubts == ("the image is unlike everything the model was trained on",)
+    [doubt] = assess_novelty(15.1, 10.0, LIMITS).doubts
+    assert doubt == Reason("unlike_training", "the image is unlike everything the model was trained on")
