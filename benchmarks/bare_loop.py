@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cds_service.bootstrap import chosen_package, code_version, open_node, renderers
+from cds_service.bootstrap import ENGINES, chosen_package, code_version, open_node, renderers
 from cds_service.reading import read_object
 from dermoscopy.analyses import raster_artifacts
 from dermoscopy.domain import Analysis, Artifact, ArtifactKind, DermoscopicImage, PatientIdentity, SourceObject
@@ -44,7 +44,13 @@ NO_PATIENT = PatientIdentity("", "")
 def open_algorithm(settings: Settings) -> Algorithm:
     """The same algorithm as the worker's, loaded the same way."""
     package = chosen_package(settings)
-    session = OnnxSession.open(package, provider=settings.execution_provider, threads=settings.inference_threads)
+    session = OnnxSession.open(
+        package,
+        provider=settings.execution_provider,
+        threads=settings.inference_threads,
+        batch=settings.inference_batch,
+        cache=settings.data_dir / ENGINES,
+    )
     return LesionAlgorithm(package, session, code_version=code_version())
 
 

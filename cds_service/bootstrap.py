@@ -21,6 +21,8 @@ from dermoscopy.settings import Settings
 from dermoscopy.workqueue import DurableWorkQueue
 from models.registry import ModelPackage, champion, open_package
 
+ENGINES = "engines"
+"""Folder in the data folder for what TensorRT builds for this machine's GPU; may be deleted at any time."""
 WITNESS = "checkpoints.txt"
 """File in the audit folder that keeps every signed tree head outside the database; copy it off the machine."""
 
@@ -35,7 +37,7 @@ def code_version() -> str:
 
 def chosen_package(settings: Settings) -> ModelPackage:
     """The model this deployment answers with. Raises `Misconfigured`."""
-    return champion(settings.models_dir, settings.model)
+    return champion(settings.models_dir, settings.model).in_form(settings.inference_precision)
 
 
 def open_node(settings: Settings) -> Node:
@@ -72,7 +74,14 @@ def open_pipeline(node: Node) -> Pipeline:
 
     settings = node.settings
     package = open_package(settings.models_dir, node.champion.name, node.champion.version)
-    session = OnnxSession.open(package, provider=settings.execution_provider, threads=settings.inference_threads)
+    package = package.in_form(settings.inference_precision)
+    session = OnnxSession.open(
+        package,
+        provider=settings.execution_provider,
+        threads=settings.inference_threads,
+        batch=settings.inference_batch,
+        cache=settings.data_dir / ENGINES,
+    )
     algorithm = LesionAlgorithm(package, session, code_version=code_version())
     return Pipeline(node, algorithm, decode, renderers(node), destinations(node))
 

@@ -102,6 +102,10 @@ class Settings(BaseSettings):
     execution_provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
     inference_threads: int = Field(default=0, ge=0)
     """Threads inside one inference; 0 leaves the choice to onnxruntime."""
+    inference_precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    """Which form of the weights answers; one that the model does not have stops the service."""
+    inference_batch: int = Field(default=1, ge=1, le=256)
+    """Images at most in one run of the network; above 1, requests that meet are computed together."""
 
     worker_processes: int = Field(default=1, ge=0, le=64)
     worker_concurrency: int = Field(default=4, ge=1, le=64)

@@ -12,8 +12,9 @@ import hashlib
 import os
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import structlog
 import yaml
@@ -24,6 +25,9 @@ from models.manifest import MANIFEST_NAME, Manifest, read_manifest
 
 log = structlog.get_logger(__name__)
 
+Precision = Literal["fp32", "fp16", "int8"]
+FP32, FP16, INT8 = "fp32", "fp16", "int8"
+
 CHAMPION_NAME = "champion.yaml"
 _CHUNK = 1 << 20
 _UNFINISHED = ".partial"
@@ -31,24 +35,41 @@ _UNFINISHED = ".partial"
 
 @dataclass(frozen=True, slots=True)
 class ModelPackage:
-    """One installed model version: its folder and its checked manifest. The weights are not loaded."""
+    """One installed model version: its folder, its checked manifest, and the form chosen. No weights are loaded."""
 
     folder: Path
     manifest: Manifest
+    precision: Precision = "fp32"
 
     @property
     def reference(self) -> ModelReference:
-        """Name, version and the weights' stated digest; costs nothing."""
-        return ModelReference(self.manifest.name, self.manifest.version, self.manifest.sha256)
+        """Name, version and the stated digest of the form that answers; costs nothing."""
+        return ModelReference(self.manifest.name, self.manifest.version, self._stated[1])
 
     @property
     def weights(self) -> Path:
-        """Path of the ONNX file."""
-        return self.folder / self.manifest.file
+        """Path of the ONNX file of this form."""
+        return self.folder / self._stated[0]
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The forms that the package holds."""
+        return (FP32, *sorted(self.manifest.forms))
+
+    def in_form(self, precision: Precision) -> ModelPackage:
+        """The same package, answering with another form of its weights. Raises `Misconfigured` if it has none."""
+        if precision not in self.precisions:
+            raise Misconfigured(
+                f"model {self.manifest.name}=={self.manifest.version} has no {precision} form; "
+                f"it has: {', '.join(self.precisions)}"
+            )
+        return replace(self, precision=precision)
 
     def verify(self) -> None:
         """Stream every file the manifest states a digest of through SHA-256. Raises `WeightsMismatch`."""
-        _read(self.weights, self.manifest.sha256, keep=False)
+        _read(self.folder / self.manifest.file, self.manifest.sha256, keep=False)
+        for form in self.manifest.forms.values():
+            _read(self.folder / form.file, form.sha256, keep=False)
         embedding = self.manifest.thresholds.embedding
         if embedding is not None:
             _read(self.folder / embedding.file, embedding.sha256, keep=False)
@@ -58,12 +79,20 @@ class ModelPackage:
 
         Raises `WeightsMismatch` if they are absent or are not what the manifest states.
         """
-        return _read(self.weights, self.manifest.sha256, keep=True)
+        return _read(self.weights, self._stated[1], keep=True)
 
     def read_embedding_reference(self) -> bytes | None:
         """The embedding statistics, checked like the weights, or ``None`` where the manifest names none."""
         embedding = self.manifest.thresholds.embedding
         return None if embedding is None else _read(self.folder / embedding.file, embedding.sha256, keep=True)
+
+    @property
+    def _stated(self) -> tuple[str, str]:
+        """File and SHA-256 of the form chosen."""
+        if self.precision == "fp32":
+            return self.manifest.file, self.manifest.sha256
+        form = self.manifest.forms[self.precision]
+        return form.file, form.sha256
 
 
 def open_package(store: Path, name: str, version: str) -> ModelPackage:

@@ -5,35 +5,31 @@ when a session opens, not before.
 
 Determinism. The same weights, input, execution provider, thread count and machine give the same bits: deterministic
 kernels are asked for (``use_deterministic_compute``), operators run one after another (``ORT_SEQUENTIAL``), images go
-in one at a time (kernels may sum in another order for another batch size), and on CUDA the convolution algorithm is
-fixed (``cudnn_conv_algo_search=DEFAULT``) and TF32 is off. Another provider or processor may differ in the last bits.
+in one at a time unless batches are asked for (kernels may sum in another order for another batch size, and who meets
+whom is chance; ``precision`` then says so in every record), and on CUDA the convolution algorithm is fixed
+(`models.providers`) and TF32 is off. Another provider or processor may differ in the last bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import structlog
 
 from dermoscopy.errors import AnalysisFailed, Misconfigured
-from models.manifest import Manifest
+from models.gathering import Gatherer
+from models.providers import RECORD_PLACEMENT, Place, Provider, chain, check_used, check_wish
 from models.registry import ModelPackage
 
 log = structlog.get_logger(__name__)
 
 Float32 = npt.NDArray[np.float32]
-Provider = Literal["cpu", "cuda", "tensorrt"]
-
-_PROVIDER_NAMES: Mapping[str, str] = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
-_CUDA_OPTIONS: Mapping[str, str] = {"cudnn_conv_algo_search": "DEFAULT", "use_tf32": "0"}
+_NUMBERS: Mapping[str, str] = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,62 +66,72 @@ class InferenceSession(Protocol):
 class OnnxSession:
     """ONNX Runtime in this process."""
 
-    def __init__(self, session: Any, manifest: Manifest, failures: tuple[type[Exception], ...]) -> None:
+    def __init__(
+        self, session: Any, package: ModelPackage, place: Place, failures: tuple[type[Exception], ...]
+    ) -> None:
         self._session = session
-        self._input = manifest.input.name
-        outputs = manifest.outputs
+        self._input = package.manifest.input.name
+        outputs = package.manifest.outputs
         self._outputs = [outputs.mask, outputs.classes, outputs.activation_map, outputs.embedding]
         self._failures = failures
         self._provider = str(session.get_providers()[0])
+        self._precision = _NUMBERS[package.precision]
+        self._gatherer: Gatherer | None = None
+        if place.batch > 1:
+            self._precision += f", up to {place.batch} images at a time"
+            self._gatherer = Gatherer(self._compute, place.batch, failures)
 
     @classmethod
-    def open(cls, package: ModelPackage, *, provider: Provider = "cpu", threads: int = 0) -> OnnxSession:
-        """Check the weights' digest and load them.
+    def open(
+        cls,
+        package: ModelPackage,
+        *,
+        provider: Provider = "cpu",
+        threads: int = 0,
+        batch: int = 1,
+        cache: Path | None = None,
+    ) -> OnnxSession:
+        """Check the weights' digest and load them, in the form that the package was opened in.
 
         ``threads`` is the number of threads inside one operator; 0 leaves it to the runtime (one per physical core).
+        Requests of several threads that meet share a run of up to ``batch`` images. ``cache`` is the folder for
+        TensorRT's engines.
 
         Raises `WeightsMismatch` (the file is not what the manifest says) and `Misconfigured` (the runtime is not
         installed, the provider is not available, or the graph does not have the inputs and outputs that the manifest
-        names). A GPU that was asked for and is not there is an error, never a silent fall back to the CPU.
+        names). A GPU that was asked for and does not do the work is an error, never a silent fall back to the CPU.
         """
         try:
             import onnxruntime
             from onnxruntime.capi import onnxruntime_pybind11_state as native
         except ImportError as error:
             raise Misconfigured(f"onnxruntime is not installed (extra cpu or gpu): {error}") from error
-        if provider not in _PROVIDER_NAMES:
-            raise Misconfigured(f"inference provider {provider!r} is unknown; there is: {', '.join(_PROVIDER_NAMES)}")
+        place = Place(provider, batch, cache)
+        check_wish(place, package.precision, onnxruntime.get_available_providers())
         if threads < 0:
             raise Misconfigured(f"inference threads must be 0 or more, not {threads}")
+        if batch < 1:
+            raise Misconfigured(f"inference batch must be 1 or more, not {batch}")
         natives = (value for value in vars(native).values() if isinstance(value, type) and issubclass(value, Exception))
         failures: tuple[type[Exception], ...] = (*natives, RuntimeError, ValueError, TypeError)
-        wanted = _PROVIDER_NAMES[provider]
-        available = onnxruntime.get_available_providers()
-        if wanted not in available:
-            raise Misconfigured(
-                f"inference provider {provider!r} ({wanted}) was asked for, but this build of onnxruntime has only "
-                f"{', '.join(available)}; install the gpu extra or ask for cpu"
-            )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.use_deterministic_compute = True
         options.log_severity_level = 3
+        if provider != "cpu":
+            options.add_session_config_entry(RECORD_PLACEMENT, "1")
         weights = package.read_weights()
         try:
-            session = onnxruntime.InferenceSession(weights, options, providers=_provider_chain(provider))
+            session = onnxruntime.InferenceSession(weights, options, providers=chain(place, package))
         except failures as error:
             raise Misconfigured(f"{package.weights}: onnxruntime cannot load it: {_first_line(error)}") from error
-        obtained = session.get_providers()
-        if obtained[0] != wanted:
-            raise Misconfigured(
-                f"inference provider {provider!r} ({wanted}) was asked for, but onnxruntime fell back to "
-                f"{', '.join(obtained)}; check the driver and the CUDA libraries, or ask for cpu"
-            )
+        check_used(place, session)
         _check_graph(session, package)
-        log.info("model.loaded", model=package.manifest.name, version=package.manifest.version, provider=wanted)
-        return cls(session, package.manifest, failures)
+        name, version = package.manifest.name, package.manifest.version
+        log.info("model.loaded", model=name, version=version, precision=package.precision, provider=place.name)
+        return cls(session, package, place, failures)
 
     @property
     def execution_provider(self) -> str:
@@ -134,16 +140,21 @@ class OnnxSession:
 
     @property
     def precision(self) -> str:
-        """Always ``float32``: TF32 and half precision are switched off."""
-        return "float32"
+        """``float32``, ``float16`` or ``int8`` (TF32 is off), and the largest batch where it is not 1."""
+        return self._precision
 
     def run(self, image: Float32) -> NetworkOutput:
-        """``image`` [N, 3, S, S] float32; each image runs by itself, so that its answer does not depend on company.
+        """``image`` [N, 3, S, S] float32.
+
+        Each image runs by itself, so that its answer does not depend on company, unless batches were asked for.
 
         Raises `AnalysisFailed` with the runtime's first line.
         """
         try:
-            answers = [self._session.run(self._outputs, {self._input: one[None]}) for one in image]
+            if self._gatherer is not None:
+                answers: Sequence[Sequence[Float32]] = self._gatherer.run(image)
+            else:
+                answers = [self._compute(one[None]) for one in image]
         except self._failures as error:
             raise AnalysisFailed(f"the network failed on an image: {_first_line(error)}") from error
         mask, classes, activation_map, embedding = (
@@ -151,15 +162,9 @@ class OnnxSession:
         )
         return NetworkOutput(mask, classes, activation_map, embedding)
 
-
-def _provider_chain(provider: Provider) -> list[str | tuple[str, dict[str, str]]]:
-    cpu = _PROVIDER_NAMES["cpu"]
-    if provider == "cpu":
-        return [cpu]
-    cuda = (_PROVIDER_NAMES["cuda"], dict(_CUDA_OPTIONS))
-    if provider == "cuda":
-        return [cuda, cpu]
-    return [(_PROVIDER_NAMES["tensorrt"], {"trt_fp16_enable": "0"}), cuda, cpu]
+    def _compute(self, images: Float32) -> Sequence[Float32]:
+        answer: Sequence[Float32] = self._session.run(self._outputs, {self._input: images})
+        return answer
 
 
 def _check_graph(session: Any, package: ModelPackage) -> None:

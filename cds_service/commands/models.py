@@ -23,12 +23,14 @@ def list_models() -> None:
     from cds_service.bootstrap import chosen_package
     from models.registry import installed
 
-    chosen = chosen_package(settings).reference
-    table = Table("model", "version", "title", "weights", "answers")
+    chosen = chosen_package(settings)
+    table = Table("model", "version", "title", "weights", "forms", "answers")
     for package in installed(settings.models_dir):
         size = f"{package.manifest.bytes / 1e6:.1f} MB"
-        mark = "champion" if package.reference == chosen else ""
-        table.add_row(package.manifest.name, package.manifest.version, package.manifest.title, size, mark)
+        name, version = package.manifest.name, package.manifest.version
+        answers = (name, version) == (chosen.reference.name, chosen.reference.version)
+        mark = f"champion ({chosen.precision})" if answers else ""
+        table.add_row(name, version, package.manifest.title, size, ", ".join(package.precisions), mark)
     Console().print(table)
 
 
