@@ -31,11 +31,11 @@ def main_figures(overlap: Float64, weights: Float64) -> dict[str, dict[str, Any]
 def histogram(overlap: Float64) -> dict[str, Any]:
     """Counts in twenty bins of equal width, with the quartiles."""
     counts, _ = np.histogram(overlap, bins=_BINS, range=(0.0, 1.0))
-    quartiles = np.quantile(overlap, (0.05, 0.25, 0.5, 0.75)) if len(overlap) else []
+    quartiles: list[float] = np.quantile(overlap, (0.05, 0.25, 0.5, 0.75)).tolist() if len(overlap) else []
     return {
         "bins": _BINS,
         "counts": counts.tolist(),
-        "quantiles": dict(zip(("p5", "p25", "p50", "p75"), (rounded(float(q)) for q in quartiles), strict=False)),
+        "quantiles": dict(zip(("p5", "p25", "p50", "p75"), (rounded(q) for q in quartiles), strict=False)),
     }
 
 
@@ -54,6 +54,12 @@ def worst(
         }
         for row in order
     ]
+
+
+def by_class(diagnoses: tuple[str, ...], overlap: Float64) -> dict[str, float | None]:
+    """Mean Jaccard of each diagnosis that occurs."""
+    labels = np.array(diagnoses, dtype=str)
+    return {name: rounded(float(overlap[labels == name].mean())) for name in sorted({*diagnoses} - {""})}
 
 
 def by_size(share: Float64, overlap: Float64, right: Float64) -> list[dict[str, Any]]:
