@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from cds_service.commands import analyze, audit, demo, drift, holds, models, train
+from cds_service.commands import analyze, audit, demo, drift, evaluate, holds, models, train
 from cds_service.commands.session import prepare
 from dermoscopy.errors import DermoscopyError, IntegrityViolation, Misconfigured, Unavailable
 
@@ -30,6 +30,7 @@ app = typer.Typer(
 app.command()(analyze.analyze)
 app.command()(demo.demo)
 app.command()(train.train)
+app.command()(evaluate.evaluate)
 app.command()(drift.drift)
 app.add_typer(models.app, name="models")
 app.add_typer(audit.app, name="audit")
