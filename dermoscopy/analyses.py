@@ -31,6 +31,7 @@ from dermoscopy.domain import (
     PatientIdentity,
     Quality,
     Reason,
+    ScaleSource,
     SourceObject,
     Triage,
     derive_id,
@@ -132,6 +133,14 @@ def load_artifact(blobs: BlobStore, row: ArtifactRow) -> Artifact:
     return Artifact(ArtifactKind(row.kind), row.media_type, blobs.get(row.digest), row.uid, row.sop_class_uid)
 
 
+def _measurements(document: dict[str, Any] | None) -> LesionMeasurements | None:
+    """Measurements as stored; those of earlier versions took millimetres from nowhere but the image's header."""
+    if document is not None and "scale_source" not in document:
+        known = document.get("area_mm2") is not None
+        document = {**document, "scale_source": ScaleSource.DICOM if known else ScaleSource.NONE}
+    return _MEASUREMENTS.validate_python(document)
+
+
 def load_analysis(session: Session, blobs: BlobStore, analysis_id: str) -> Analysis:
     """A stored analysis with its arrays, equal to what was saved (the heat-map to 1/255).
 
@@ -153,7 +162,7 @@ def load_analysis(session: Session, blobs: BlobStore, analysis_id: str) -> Analy
         melanoma_risk=said["melanoma_risk"],
         malignancy_risk=said["malignancy_risk"],
         quality=_QUALITY.validate_python(said["quality"]),
-        measurements=_MEASUREMENTS.validate_python(said["measurements"]),
+        measurements=_measurements(said["measurements"]),
         triage=_TRIAGE.validate_python(said["triage"]),
         abstention=said["abstention"],
         explanation=tuple(said["explanation"]),

@@ -62,6 +62,14 @@ class TriageTier(StrEnum):
     MONITOR = "monitor"
 
 
+class ScaleSource(StrEnum):
+    """Where the millimetres of a measurement come from: stated with the image, read from ruler marks in it, nowhere."""
+
+    DICOM = "dicom"
+    RULER = "ruler"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True)
 class PatientIdentity:
     """Issuer of Patient ID (0010,0021) and Patient ID (0010,0020); the pair is the patient, never the id alone."""
@@ -177,7 +185,7 @@ class Quality:
 class LesionMeasurements:
     """Geometry and colour of the largest connected lesion region, in pixels of the source image.
 
-    Millimetre values are ``None`` unless the image states its scale. ``asymmetry`` (0…1) is the mean non-overlap
+    Millimetre values are ``None`` unless the image states its scale or shows a ruler. ``asymmetry`` (0…1) is the mean non-overlap
     after folding about both principal axes; ``border_irregularity`` is perimeter² / (4π·area) of the outline.
     """
 
@@ -200,6 +208,7 @@ class LesionMeasurements:
     area_mm2: float | None = None
     perimeter_mm: float | None = None
     equivalent_diameter_mm: float | None = None
+    scale_source: ScaleSource = ScaleSource.NONE
 
 
 @dataclass(frozen=True, slots=True)

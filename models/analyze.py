@@ -26,7 +26,7 @@ from dermoscopy.domain import (
     Reason,
 )
 from dermoscopy.errors import AnalysisFailed, DermoscopyError
-from models import explain, measure, preprocess, quality
+from models import explain, hair, measure, preprocess, quality, scale
 from models.manifest import Manifest
 from models.quality import Assessment, EmbeddingReferenceStatistics
 from models.registry import ModelPackage
@@ -73,6 +73,11 @@ class LesionAlgorithm:
             span.set_attributes({"model.name": manifest.name, "model.version": manifest.version})
             with clock.step("quality"):
                 seen = quality.assess_image(image.pixels, limit)
+            with clock.step("hair"):
+                hairs = hair.find_hair(image.pixels)
+                seen = seen.joined(quality.assess_hair(hairs))
+            with clock.step("scale"):
+                ruler = None if image.spacing_mm is not None else scale.read_ruler(image.pixels)
             with clock.step("preprocess"):
                 prepared = preprocess.prepare(image.pixels, manifest.preprocessing)
             with clock.step("inference"):
@@ -89,7 +94,7 @@ class LesionAlgorithm:
             with clock.step("novelty"):
                 seen = seen.joined(self._assess_novelty(output))
             with clock.step("measure"):
-                measurements = None if region is None else measure.measure(image, region)
+                measurements = None if region is None else measure.measure(image, region, hairs, ruler)
 
             risks = _risks(manifest, prediction)
             reasons = (*seen.faults, *seen.doubts, *self._doubts(prediction))
@@ -98,7 +103,9 @@ class LesionAlgorithm:
                 warned = risks.melanoma >= points.melanoma.probability
                 shown = manifest.classes.index(LesionClass.MEL) if warned else prediction.called
                 heatmap = explain.evidence_map(output.activation_map[0], shown, prepared.placement)
-                explanation = explain.describe(measurements, seen.scores["frame_contact"])
+                explanation = explain.describe(
+                    measurements, seen.scores["frame_contact"], hair=seen.scores["hair"], ruler=ruler
+                )
             with clock.step("triage"):
                 faults = tuple(fault.words for fault in seen.faults)
                 verdict = triage(risks, points.melanoma, points.malignancy, faults=faults, abstention=abstention)
@@ -107,7 +114,12 @@ class LesionAlgorithm:
                 heatmap_digest = hashlib.sha256(heatmap.astype("<f4").tobytes()).hexdigest()
 
             span.set_attributes({"triage.tier": verdict.tier.value, "abstained": abstention is not None})
-            log.info("analysis.done", tier=verdict.tier.value, abstention=[one.code for one in reasons], milliseconds=clock.total)
+            log.info(
+                "analysis.done",
+                tier=verdict.tier.value,
+                abstention=[one.code for one in reasons],
+                milliseconds=clock.total,
+            )
             return Finding(
                 model=self.reference,
                 classes=tuple(

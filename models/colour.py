@@ -52,16 +52,20 @@ class Colours:
     variety: float
 
 
-def colours_of(pixels: RGBPixels, mask: Mask) -> Colours:
+def colours_of(pixels: RGBPixels, mask: Mask, hidden: Mask | None = None) -> Colours:
     """Colours inside ``mask`` [rows, columns] of ``pixels`` [rows, columns, 3]; ``mask`` must not be empty.
 
-    A large lesion is sampled on a regular grid of at most about 16,000 lesion pixels.
+    What is ``hidden`` (by hair) counts neither as lesion nor as skin, unless all of the lesion is. A large lesion is
+    sampled on a regular grid of at most about 16,000 lesion pixels.
     """
+    skin_mask = ~mask
+    if hidden is not None and (mask & ~hidden).any():
+        mask, skin_mask = mask & ~hidden, skin_mask & ~hidden
     step = max(1, int(np.ceil(np.sqrt(np.count_nonzero(mask) / _MOST_PIXELS))))
     if step > 1 and mask[::step, ::step].any():
-        mask, pixels = mask[::step, ::step], pixels[::step, ::step]
+        mask, skin_mask, pixels = (values[::step, ::step] for values in (mask, skin_mask, pixels))
     lesion = _to_lab(pixels[mask])
-    skin = _skin_colour(pixels, mask)
+    skin = _skin_colour(pixels, skin_mask)
     if skin is not None:
         trust = min(1.0, max(0.0, (PALEST_SKIN - skin[0]) / 15.0))
         cast = trust * np.clip(np.subtract(skin[1:], SKIN_AB), -LARGEST_CAST, LARGEST_CAST)
@@ -88,10 +92,10 @@ def _to_lab(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     return np.asarray(cv2.cvtColor(scaled, cv2.COLOR_RGB2LAB), dtype=np.float32).reshape(-1, 3)
 
 
-def _skin_colour(pixels: RGBPixels, mask: Mask) -> tuple[float, float, float] | None:
-    """Median CIELAB of about 5,000 pixels outside the mask, or ``None`` when too little skin is in the frame."""
-    outside = pixels[~mask]
-    if len(outside) < max(50, mask.size // 50):
+def _skin_colour(pixels: RGBPixels, skin: Mask) -> tuple[float, float, float] | None:
+    """Median CIELAB of about 5,000 pixels of the ``skin``, or ``None`` when too little of it is in the frame."""
+    outside = pixels[skin]
+    if len(outside) < max(50, skin.size // 50):
         return None
     lightness, a, b = np.median(_to_lab(outside[:: max(1, len(outside) // 5_000)]), axis=0)
     return float(lightness), float(a), float(b)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dermoscopy.domain import HeatMap, LesionMeasurements
+from dermoscopy.domain import HeatMap, LesionMeasurements, ScaleSource
 from models.preprocess import Placement
+from models.scale import Ruler
 
 _FRAME_CONTACT_WORTH_SAYING = 0.05
+_HAIR_WORTH_SAYING = 0.02
 
 
 def evidence_map(activation_map: npt.NDArray[np.float32], label: int, placement: Placement) -> HeatMap:
@@ -25,8 +27,14 @@ def evidence_map(activation_map: npt.NDArray[np.float32], label: int, placement:
     return evidence / strongest if strongest > 0.0 else evidence
 
 
-def describe(lesion: LesionMeasurements | None, frame_contact: float) -> tuple[str, ...]:
-    """The ABCD features as sentences; words for degrees are this project's, the numbers stand beside them."""
+def describe(
+    lesion: LesionMeasurements | None, frame_contact: float, hair: float = 0.0, ruler: Ruler | None = None
+) -> tuple[str, ...]:
+    """The ABCD features as sentences; words for degrees are this project's, the numbers stand beside them.
+
+    ``frame_contact`` is the share of the outline on the edge of the frame, ``hair`` the share of the frame under hair,
+    ``ruler`` what the millimetres come from, if it is not the image's header.
+    """
     if lesion is None:
         return ("No lesion could be outlined, so shape and colour were not measured.",)
     sentences = [
@@ -41,6 +49,16 @@ def describe(lesion: LesionMeasurements | None, frame_contact: float) -> tuple[s
         sentences.append(
             "The lesion touches the edge of the frame: its size is a lower bound, "
             "and asymmetry and border describe only what is seen."
+        )
+    if hair >= _HAIR_WORTH_SAYING:
+        sentences.append(
+            f"Hair or thin lines cover {100 * hair:.0f} % of the image: what crosses the lesion is left out of its colours; "
+            "the classes and the outline are of the image as it is."
+        )
+    if lesion.scale_source is ScaleSource.RULER and ruler is not None:
+        sentences.append(
+            f"The scale was read from {ruler.ticks} marks of a ruler in the image, taken as {ruler.tick_mm:g} mm apart: "
+            f"{ruler.pixels_per_mm:.1f} pixels per millimetre (± {100 * ruler.relative_error:.2g} %)."
         )
     return tuple(sentences)
 
@@ -67,7 +85,7 @@ def _diameter(lesion: LesionMeasurements) -> str:
     if lesion.equivalent_diameter_mm is None:
         return (
             f"Diameter: {lesion.equivalent_diameter_px:.0f} pixels, {lesion.area_percent:.0f} % of the frame; "
-            "the image states no scale, so millimetres are unknown."
+            "no scale is known, so millimetres are unknown."
         )
     beyond = "above" if lesion.equivalent_diameter_mm > 6.0 else "not above"
     return f"Diameter: {lesion.equivalent_diameter_mm:.1f} mm, {beyond} the 6 mm of the ABCD rule."

@@ -2,7 +2,8 @@
 
 Everything is measured on the largest 8-connected region of the mask with its holes filled. Shape is measured on the
 skin, not on the pixel grid: where the image states different row and column spacings, moments, outline and folding use
-millimetres; without a scale, pixels are taken to be square. Values named ``…_px`` stay in source pixels.
+millimetres; without a scale, pixels are taken to be square. Values named ``…_px`` stay in source pixels. A scale that
+the image states comes before one that was read from a ruler in it. Under hair no colour is counted.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dermoscopy.domain import DermoscopicImage, LesionMeasurements, Mask
-from models.colour import colours_of
+from dermoscopy.domain import DermoscopicImage, LesionMeasurements, Mask, RGBPixels, ScaleSource
+from models.colour import Colours, colours_of
+from models.hair import crossing, without_hair
+from models.scale import Ruler
 
 Float64 = npt.NDArray[np.float64]
 
 _FOLD_SIZE = 256
+_LEAST_SEEN = 0.5
 _SMOOTHING = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0
 
 
@@ -56,10 +60,17 @@ def largest_region(mask: Mask) -> Region | None:
     return Region((top, left, top + height, left + width), filled.astype(bool), points)
 
 
-def measure(image: DermoscopicImage, region: Region) -> LesionMeasurements:
-    """Measure ``region`` of ``image``. Sizes in source pixels, and in mm and mm² where the image states its scale."""
+def measure(
+    image: DermoscopicImage, region: Region, hair: Mask | None = None, ruler: Ruler | None = None
+) -> LesionMeasurements:
+    """Measure ``region`` of ``image``: sizes in source pixels, and in mm and mm² where a scale is known.
+
+    ``hair`` [rows, columns] is where hair lies over the image, ``ruler`` what was read from one in it.
+    """
     top, left, bottom, right = region.box
-    spacing = image.spacing_mm
+    spacing, source = image.spacing_mm, ScaleSource.NONE if image.spacing_mm is None else ScaleSource.DICOM
+    if spacing is None and ruler is not None:
+        spacing, source = ruler.spacing_mm, ScaleSource.RULER
     row_size, column_size = spacing if spacing is not None else (1.0, 1.0)
     area = float(np.count_nonzero(region.mask))
     skin_area = area * row_size * column_size
@@ -67,7 +78,7 @@ def measure(image: DermoscopicImage, region: Region) -> LesionMeasurements:
     circularity = 4.0 * math.pi * skin_area / skin_perimeter**2
     centroid, covariance = _moments(region.mask, (row_size, column_size))
     minor, major = (float(value) for value in np.linalg.eigvalsh(covariance))
-    colours = colours_of(*_with_margin(image, region))
+    colours = _colours(image, region, hair)
     return LesionMeasurements(
         area_px=area,
         area_percent=100.0 * area / (image.rows * image.columns),
@@ -86,6 +97,7 @@ def measure(image: DermoscopicImage, region: Region) -> LesionMeasurements:
         area_mm2=None if spacing is None else skin_area,
         perimeter_mm=None if spacing is None else skin_perimeter,
         equivalent_diameter_mm=None if spacing is None else 2.0 * math.sqrt(skin_area / math.pi),
+        scale_source=source,
     )
 
 
@@ -175,12 +187,25 @@ def _solidity(outline: Float64) -> float:
     return min(1.0, float(cv2.contourArea(points)) / hull) if hull > 0.0 else 1.0
 
 
-def _with_margin(image: DermoscopicImage, region: Region) -> tuple[npt.NDArray[np.uint8], Mask]:
-    """Pixels and mask of the box widened by a quarter on each side, so that the skin around is seen as well."""
+def _colours(image: DermoscopicImage, region: Region, hair: Mask | None) -> Colours:
+    """Colours of the region beside the skin around it. Hair that crosses it is left out, or, where that would leave
+    less than half of the lesion, filled in from beside the hair."""
+    place, mask = _with_margin(image, region)
+    pixels: RGBPixels = image.pixels[place]
+    if hair is None or not hair[place].any():
+        return colours_of(pixels, mask)
+    hidden = crossing(hair[place], mask)
+    if np.count_nonzero(mask & hidden) > (1.0 - _LEAST_SEEN) * np.count_nonzero(mask):
+        return colours_of(without_hair(pixels, hidden), mask)
+    return colours_of(pixels, mask, hidden)
+
+
+def _with_margin(image: DermoscopicImage, region: Region) -> tuple[tuple[slice, slice], Mask]:
+    """Place and mask of the box widened by a quarter on each side, so that the skin around is seen as well."""
     top, left, bottom, right = region.box
     down, across = 8 + (bottom - top) // 4, 8 + (right - left) // 4
     above, before = max(0, top - down), max(0, left - across)
     below, after = min(image.rows, bottom + down), min(image.columns, right + across)
     mask = np.zeros((below - above, after - before), dtype=bool)
     mask[top - above : bottom - above, left - before : right - before] = region.mask
-    return image.pixels[above:below, before:after], mask
+    return (slice(above, below), slice(before, after)), mask

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dermoscopy.domain import Quality, Reason, RGBPixels
+from dermoscopy.domain import Mask, Quality, Reason, RGBPixels
 from dermoscopy.errors import Misconfigured
 from models.measure import Region, frame_contact
 
@@ -120,6 +120,11 @@ def assess_lesion(region: Region | None, rows: int, columns: int, limit: Mapping
     elif contact > limit["frame_contact_max"]:
         doubts.append(Reason("lesion_cut_off", "the lesion is cut off by the edge of the frame"))
     return Assessment((), tuple(doubts), {"coverage": coverage, "frame_contact": contact})
+
+
+def assess_hair(hair: Mask) -> Assessment:
+    """The share of the frame under ``hair`` [rows, columns]. It is recorded and said, and is no reason to abstain."""
+    return Assessment((), (), {"hair": float(hair.mean())})
 
 
 @dataclass(frozen=True, slots=True)

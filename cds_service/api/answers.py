@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cds_service.api.refusals import ProblemDetails
-from dermoscopy.domain import ArtifactKind, DeliveryState, LesionClass, TriageTier
+from dermoscopy.domain import ArtifactKind, DeliveryState, LesionClass, ScaleSource, TriageTier
 
 State = Literal["queued", "analysed", "rendered", "complete", "failed"]
 
@@ -30,7 +30,7 @@ class Diagnosis(_Answer):
 
 
 class RegionStatistics(_Answer):
-    """Measured on the largest lesion region. Millimetres are null unless the image states its scale."""
+    """Measured on the largest lesion region. Millimetres are null unless the image states its scale or shows a ruler."""
 
     area_px: float
     area_percent: float = Field(description="Share of the image, in percent")
@@ -47,6 +47,10 @@ class RegionStatistics(_Answer):
     colour_count: int = Field(description="Of the six dermoscopic reference colours")
     colour_variety: float
     colour_fractions: dict[str, float]
+    scale_source: ScaleSource | None = Field(
+        default=None,
+        description="Where millimetres come from: DICOM header or ruler marks; null in results of earlier versions",
+    )
     centroid: tuple[float, float] = Field(description="Row, column")
     bounding_box: tuple[int, int, int, int] = Field(description="Top, left, bottom, right; the last two exclusive")
 

@@ -16,7 +16,7 @@ from pydicom.sr.coding import Code as DicomCode
 
 from dermoscopy import codes
 from dermoscopy.codes import Code
-from dermoscopy.domain import Artifact, ArtifactKind, derive_uid
+from dermoscopy.domain import Artifact, ArtifactKind, ScaleSource, derive_uid
 from dermoscopy.identifiers import series_uid
 from dermoscopy.ports import RenderInput
 from dicom_listener.render.modules import (
@@ -138,7 +138,10 @@ def _lesion_group(what: RenderInput, source: Dataset) -> sr.PlanarROIMeasurement
         algorithm_id=_algorithm(what),
         measurements=[_number(row.concept, value, row.unit) for row, value in values if value is not None],
     )
-    if what.image.spacing_mm is None:
+    if measured is not None and measured.scale_source is ScaleSource.RULER:
+        note = "Calibrated by ruler marks read in the image, not by its header."
+        group[0].ContentSequence.append(_text(_COMMENT, note))
+    elif what.image.spacing_mm is None:
         group[0].ContentSequence.append(_text(_COMMENT, "Uncalibrated: the image states no scale."))
     return group
 
