@@ -82,8 +82,8 @@ def distort_mask(mask: Mask, name: str, seed: int = 0) -> Mask:
 def distorted(case: Case, name: str, seed: int = 0) -> Case:
     """The same case with distorted pixels and mask; its own seed comes from ``seed`` and its id.
 
-    A case whose mask covers a part of the frame only (``window``) loses it when it is turned, since what a turned window
-    uncovers was never outlined.
+    A case whose mask covers a part of the frame only (``window``) loses it when it is turned, since what a turned
+    window uncovers was never outlined.
     """
     own = int.from_bytes(hashlib.sha256(f"{seed}\x1f{case.id}".encode()).digest()[:4], "big")
 
@@ -98,10 +98,10 @@ def distorted(case: Case, name: str, seed: int = 0) -> Case:
 
 
 def stratified(diagnoses: Sequence[str], images: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], Float64]:
-    """About ``images`` positions, as even over the diagnoses as their numbers allow, and how many images each stands for.
+    """About ``images`` positions, as even over the diagnoses as can be, and how many images each of them stands for.
 
-    Rare classes come in whole, frequent ones are thinned. A weight is (images of that diagnosis) / (those taken), so that
-    weighted figures estimate those of all images, with most of their certainty where the rare classes decide.
+    Rare classes come in whole, frequent ones are thinned. A weight is (images of that diagnosis) / (those taken), so
+    that weighted figures estimate those of all images, with most of their certainty where the rare classes decide.
     """
     labels = np.asarray(diagnoses, dtype=str)
     generator = np.random.default_rng(seed)
@@ -135,14 +135,14 @@ def measure_distortions(
         predictor: the installed package.
         cases: labelled images; those without a diagnosis count for the outline only.
         names: distortions to try (``clean`` is always among them); all twelve if ``None``.
-        images: take about so many, evenly over the diagnoses, and weigh them back to the mix of ``cases``; all if ``None``.
+        images: take about so many, evenly over the diagnoses, and weigh them back to the mix of ``cases``; else all.
         seed: of the distortions, of the choice of images and of the bootstrap.
         draws: of the bootstrap, which resamples lesions, the same ones for every distortion.
         progress: show a bar for each distortion.
 
     Returns:
-        ``images``, ``of`` (how many cases there were), ``lesions``, ``seed``, ``operating_point`` (melanoma probability of
-        the manifest) and ``distortions``: by name ``words`` and, for each of ``accuracy``, ``balanced_accuracy``,
+        ``images``, ``of`` (how many cases there were), ``lesions``, ``seed``, ``operating_point`` (melanoma probability
+        of the manifest) and ``distortions``: by name ``words`` and, for each of ``accuracy``, ``balanced_accuracy``,
         ``melanoma_auc``, ``melanoma_sensitivity``, ``melanoma_specificity``, ``mean_jaccard``, a dict with ``value``,
         ``interval`` (95 %), ``change`` (value minus that of ``clean``) and ``change_interval``. ``None`` where a figure
         does not exist (no melanoma, no mask).
@@ -175,9 +175,7 @@ def measure_distortions(
     }
 
 
-def _figures(
-    answers: Answers, diagnoses: Sequence[str], predictor: Predictor, weights: Float64
-) -> dict[str, Float64]:
+def _figures(answers: Answers, diagnoses: Sequence[str], predictor: Predictor, weights: Float64) -> dict[str, Float64]:
     """Each figure for each row of ``weights``."""
     classes = list(predictor.manifest.classes)
     target = np.array([classes.index(LesionClass(name)) if name in classes else -1 for name in diagnoses], np.int64)
@@ -275,6 +273,7 @@ def _compressed(pixels: RGBPixels, quality: int) -> RGBPixels:
     ]  # fmt: skip
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
     decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    assert decoded is not None, "what was encoded just now can be decoded"
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
