@@ -130,6 +130,27 @@ def build_package(tmp_path):
 
 
 @pytest.fixture
+def add_form():
+    """``add_form(package, "int8", bias=…)`` puts another network beside the weights as a form and opens the package."""
+
+    def add(package, precision, bias=None):
+        weights = tiny_graph(bias)
+        (package.folder / f"model.{precision}.onnx").write_bytes(weights)
+        path = package.folder / "manifest.yaml"
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document.setdefault("forms", {})[precision] = {
+            "file": f"model.{precision}.onnx",
+            "sha256": hashlib.sha256(weights).hexdigest(),
+            "bytes": len(weights),
+            "parity": {"validation": {"called_otherwise": 0.0}},
+        }
+        write_manifest(package.folder, document)
+        return open_package(package.folder.parent.parent, package.manifest.name, package.manifest.version)
+
+    return add
+
+
+@pytest.fixture
 def open_session():
     return lambda package: OnnxSession.open(package, threads=1)
 

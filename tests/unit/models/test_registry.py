@@ -91,6 +91,36 @@ def test_tampered_weights_are_refused_with_file_and_both_digests(build_package, 
     assert not (tmp_path / "store" / "champion.yaml").exists()
 
 
+def test_a_form_has_its_own_file_and_digest(build_package, add_form):
+    package = add_form(build_package(), "int8", bias=[1] * 7)
+    form = package.in_form("int8")
+    assert package.precisions == ("fp32", "int8")
+    assert form.weights.name == "model.int8.onnx"
+    assert form.reference.digest == package.manifest.forms["int8"].sha256 != package.reference.digest
+    assert (form.reference.name, form.reference.version) == (package.reference.name, package.reference.version)
+    assert form.read_weights() == form.weights.read_bytes() != package.read_weights()
+    assert form.in_form("fp32") == package
+
+
+def test_a_form_that_is_not_there_is_refused_with_what_there_is(build_package, add_form):
+    package = build_package()
+    with pytest.raises(Misconfigured, match=r"tiny==1\.0\.0 has no int8 form; it has: fp32$"):
+        package.in_form("int8")
+    with pytest.raises(Misconfigured, match=r"has no fp16 form; it has: fp32, int8$"):
+        add_form(package, "int8").in_form("fp16")
+
+
+def test_a_tampered_form_is_refused(build_package, add_form):
+    package = add_form(build_package(), "fp16")
+    package.verify()
+    path = package.folder / "model.fp16.onnx"
+    path.write_bytes(path.read_bytes() + b" ")
+    for read in (package.verify, package.in_form("fp16").read_weights):
+        with pytest.raises(WeightsMismatch, match=r"model\.fp16\.onnx: SHA-256"):
+            read()
+    package.read_weights()
+
+
 def test_absent_weights_are_refused(build_package):
     package = build_package()
     package.weights.unlink()

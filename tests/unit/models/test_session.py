@@ -44,6 +44,42 @@ def test_same_input_same_bits_whatever_the_company_and_the_threads(build_package
     assert together.mask_logits[1].tobytes() == alone.mask_logits[0].tobytes()
 
 
+def test_requests_that_meet_share_a_run_and_keep_their_bits(build_package):
+    package = build_package()
+    images = batch(6)
+    alone = OnnxSession.open(package, threads=2)
+    together = OnnxSession.open(package, threads=2, batch=4)
+    assert together.precision == "float32, up to 4 images at a time"
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda image: together.run(image[None]), images))
+    whole = together.run(images)
+    for number, output in enumerate(found):
+        expected = alone.run(images[number : number + 1])
+        for name in ("mask_logits", "class_logits", "activation_map", "embedding"):
+            assert getattr(output, name).tobytes() == getattr(expected, name).tobytes()
+            assert getattr(whole, name)[number].tobytes() == getattr(expected, name)[0].tobytes()
+
+
+def test_a_failure_in_a_shared_run_is_translated(build_package):
+    session = OnnxSession.open(build_package(), threads=1, batch=4)
+    with pytest.raises(AnalysisFailed):
+        session.run(np.zeros((2, 3, 10, 10), np.float32))
+    assert session.run(batch(2)).class_logits.shape == (2, 7)
+
+
+def test_a_batch_below_one_is_refused(build_package):
+    with pytest.raises(Misconfigured, match="batch must be 1 or more"):
+        OnnxSession.open(build_package(), batch=0)
+
+
+def test_another_form_says_which_it_is(build_package, add_form):
+    package = add_form(build_package(), "int8", bias=[1, 0, 0, 0, 0, 0, 0])
+    plain, other = OnnxSession.open(package, threads=1), OnnxSession.open(package.in_form("int8"), threads=1)
+    assert (plain.precision, other.precision) == ("float32", "int8")
+    moved = other.run(batch(1)).class_logits - plain.run(batch(1)).class_logits
+    np.testing.assert_allclose(moved, [[1, 0, 0, 0, 0, 0, 0]], atol=1e-5)
+
+
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
 def test_a_gpu_that_is_not_there_is_an_error(build_package, provider):
     if len(onnxruntime.get_available_providers()) > 2:
