@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from dermoscopy.errors import Misconfigured
+from dermoscopy.errors import DermoscopyError
 from models.training.command import train
 
 
@@ -18,10 +18,11 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("var/training"), help="checkpoints, log, decoded images")
     parser.add_argument("--store", type=Path, help="where the package goes (default: OUTPUT/store)")
     parser.add_argument("--restart", action="store_true", help="throw away an earlier run's checkpoints")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read, by name")
     given = parser.parse_args()
     try:
-        package = train(given.config, given.data, given.output, given.store, given.restart)
-    except Misconfigured as error:
+        package = train(given.config, given.data, given.output, given.store, given.restart, given.skip_bad)
+    except DermoscopyError as error:
         print(error, file=sys.stderr)  # noqa: T201 - this is the command line
         return 2
     print(package)  # noqa: T201 - this is the command line

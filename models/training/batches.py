@@ -23,12 +23,29 @@ UNKNOWN = -1
 class Batch:
     """``image`` normalised float32 [N, 3, S, S], ``mask`` of 0 and 1 [N, 1, S, S], ``target`` class index [N].
 
-    ``target`` is :data:`UNKNOWN` where no diagnosis is known.
+    ``target`` is :data:`UNKNOWN` where no diagnosis is known; ``outlined`` [N] is false where ``mask`` says nothing.
     """
 
     image: Tensor
     mask: Tensor
     target: Tensor
+    outlined: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device; what is pinned travels while the device computes."""
+        return Batch(*(field.to(device, non_blocking=True) for field in self._fields()))
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Images ``start`` to ``stop``, exclusive."""
+        return Batch(*(field[start:stop] for field in self._fields()))
+
+    def pinned(self) -> Batch:
+        """The same batch in memory that a GPU reads from directly."""
+        return Batch(*(field.pin_memory() for field in self._fields()))
+
+    def _fields(self) -> tuple[Tensor, ...]:
+        """The four tensors in order."""
+        return self.image, self.mask, self.target, self.outlined
 
 
 def normalised(pixels: Pixels, configuration: TrainingConfiguration) -> Tensor:
@@ -47,13 +64,15 @@ def class_index(label: Label) -> int:
 def draw_epoch(
     crops: Crops, rows: list[int], configuration: TrainingConfiguration, epoch: int
 ) -> list[list[tuple[int, int]]]:
-    """The batches of one epoch as ``(row, view)`` pairs: ``per_epoch`` images of each class, shuffled.
+    """The batches of one epoch as ``(row, view)`` pairs, shuffled: ``per_epoch`` images of each class, or all of them.
 
     A class runs out before it repeats. The same seed and epoch give the same batches, and ``view`` seeds how the image
     is varied, so that it does not matter which thread makes it.
     """
     generator = np.random.default_rng((configuration.seed, epoch))
     drawn: list[NDArray[np.int64]] = []
+    if configuration.data.sampling == "natural":
+        drawn.append(np.array(rows, dtype=np.int64))
     for name, wanted in {**configuration.data.per_epoch, "": configuration.data.undiagnosed_per_epoch}.items():
         of_class = np.array([row for row in rows if crops.labels[row].diagnosis == name], dtype=np.int64)
         if len(of_class):
@@ -82,6 +101,7 @@ def varied_batch(crops: Crops, pairs: list[tuple[int, int]], configuration: Trai
         normalised(np.stack([image for image, _ in views]), configuration),
         torch.from_numpy(np.stack([mask for _, mask in views])).float().div(255).unsqueeze(1),
         torch.tensor([class_index(crops.labels[row]) for row, _ in pairs]),
+        torch.tensor([crops.labels[row].outlined for row, _ in pairs]),
     )
 
 
@@ -95,6 +115,7 @@ def plain_batch(crops: Crops, rows: list[int], configuration: TrainingConfigurat
         normalised(np.stack(images), configuration),
         torch.from_numpy((np.stack(masks) > 127).astype(np.float32)).unsqueeze(1),
         torch.tensor([class_index(crops.labels[row]) for row in rows]),
+        torch.tensor([crops.labels[row].outlined for row in rows]),
     )
 
 
@@ -108,15 +129,18 @@ def limit_per_class(crops: Crops, rows: list[int], most: int) -> list[int]:
     return sorted(kept)
 
 
-def sampled_log_prior(configuration: TrainingConfiguration) -> Tensor:
-    """Log of each class's share of an epoch, [7]."""
+def sampled_log_prior(crops: Crops, rows: list[int], configuration: TrainingConfiguration) -> Tensor:
+    """Log of each class's share of what an epoch draws from the training rows, [7]."""
+    if configuration.data.sampling == "natural":
+        return torch.from_numpy(log_frequencies(crops, rows)).float()
     counts = torch.tensor([float(configuration.data.per_epoch[name]) for name in CLASSES])
     return torch.log(counts / counts.sum())
 
 
 def log_frequencies(crops: Crops, rows: list[int]) -> NDArray[np.float64]:
-    """Log of each class's share among the given images, one image added to each, [7]."""
+    """Log of each class's share among the given images that have a diagnosis, one image added to each, [7]."""
     counts = np.ones(len(CLASSES))
     for row in rows:
-        counts[CLASSES.index(crops.labels[row].diagnosis)] += 1
+        if crops.labels[row].diagnosis:
+            counts[class_index(crops.labels[row])] += 1
     return np.asarray(np.log(counts / counts.sum()))

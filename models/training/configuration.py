@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,6 +18,13 @@ CLASSES: tuple[str, ...] = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Colour = Annotated[tuple[int, int, int], Field(description="RGB, 0 to 255")]
+#: How a collection lies on disk; one adapter each in :mod:`models.training.layouts`.
+Layout = Literal[
+    "ham10000-archives", "isic2018-task1-archives", "ham10000", "isic2018-task1", "isic2018-task3", "table"
+]  # fmt: skip
+#: What can be done to an image without changing its diagnosis; see :class:`models.training.export.AveragedViews`.
+View = Literal["identity", "mirror", "flip", "turn"]
+CollectionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class ConfigurationInvalid(Misconfigured):
@@ -39,6 +46,18 @@ class Architecture(Section):
     decoder_width: Annotated[int, Field(ge=8)] = 96
     dropout: Fraction = 0.2
     frozen_blocks: Annotated[int, Field(ge=0)] = Field(3, description="encoder blocks that keep ImageNet weights")
+    weights: str | None = Field(
+        None, description="encoder weights to start from: a file, a folder or a hub id; needs ``pretrained``"
+    )
+    width: Positive = Field(1.0, description="factor on the encoder's channels")
+    depth: Positive = Field(1.0, description="factor on the encoder's blocks per stage")
+
+    @model_validator(mode="after")
+    def weights_are_used(self) -> Architecture:
+        """Weights that would not be loaded are a mistake."""
+        if self.weights is not None and not self.pretrained:
+            raise ValueError("weights are named but pretrained is false")
+        return self
 
 
 class Input(Section):
@@ -58,29 +77,56 @@ class Input(Section):
         ]
 
 
-class FurtherCollection(Section):
-    """A collection beside HAM10000 that lends its outlines and, where it has them, its diagnoses."""
+class Collection(Section):
+    """Where the images of one collection are, and which fold each belongs to."""
 
-    collection: Literal["isic2018-task1"]
-    split: str = Field(description="file name in models/training/splits, or a path")
+    folder: str = Field(".", description="below the folder that --data names")
+    table: str = Field("images.csv", description="layout `table` only: the CSV file in that folder")
+    split: str | None = Field(
+        None,
+        description="file name in models/training/splits, or a path; none: made by lesion when the run begins",
+    )
 
 
-class Data(Section):
-    """Where the labels' split is, and how many images of each class one epoch draws."""
+class FurtherCollection(Collection):
+    """A collection beside the first one that lends its outlines and, where it has them, its diagnoses."""
 
-    dataset: Literal["HAM10000"] = "HAM10000"
-    split: str = Field(description="file name in models/training/splits, or a path")
+    collection: CollectionName
+    layout: Layout = "isic2018-task1-archives"
+
+
+class Data(Collection):
+    """The collections, and how many images of each class one epoch draws."""
+
+    dataset: CollectionName = "HAM10000"
+    layout: Layout = "ham10000-archives"
     further: tuple[FurtherCollection, ...] = ()
+    known_copies: str = Field(
+        "known-copies.csv", description="near copies that were looked at; a file in models/training/splits, or a path"
+    )
+    sampling: Literal["per_class", "natural"] = Field(
+        "per_class", description="per_class: `per_epoch` images of each; natural: every training image once an epoch"
+    )
     undiagnosed_per_epoch: Annotated[int, Field(ge=0)] = Field(
         0, description="images with an outline and no diagnosis that one epoch draws"
     )
-    per_epoch: dict[str, Annotated[int, Field(ge=1)]] = Field(description="images drawn per epoch, by class")
+    per_epoch: dict[str, Annotated[int, Field(ge=1)]] = Field({}, description="images drawn per epoch, by class")
 
     @model_validator(mode="after")
     def every_class_is_drawn(self) -> Data:
         """A class that is never drawn cannot be learned; a class that does not exist is a typing error."""
-        if set(self.per_epoch) != set(CLASSES):
+        if self.sampling == "per_class" and set(self.per_epoch) != set(CLASSES):
             raise ValueError(f"per_epoch needs exactly the classes {', '.join(CLASSES)}")
+        if self.sampling == "natural" and (self.per_epoch or self.undiagnosed_per_epoch):
+            raise ValueError("sampling natural draws every image once: leave out per_epoch and undiagnosed_per_epoch")
+        return self
+
+    @model_validator(mode="after")
+    def collections_have_names_of_their_own(self) -> Data:
+        """Each collection has one folder in the cache."""
+        names = [self.dataset.lower(), *(further.collection.lower() for further in self.further)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two collections of one name among {', '.join(names)}")
         return self
 
 
@@ -105,8 +151,10 @@ class Augmentation(Section):
 
 
 class Losses(Section):
-    """Weights of the terms; see :mod:`models.training.losses`."""
+    """The terms by name and their weights; see :mod:`models.training.losses`."""
 
+    diagnosis: Literal["adjusted_cross_entropy", "weighted_cross_entropy"] = "adjusted_cross_entropy"
+    outline: Literal["dice_bce", "jaccard", "jaccard_bce"] = "dice_bce"
     label_smoothing: Fraction = 0.05
     melanoma_focal: Annotated[float, Field(ge=0.0)] = 0.3
     focal_gamma: Annotated[float, Field(ge=0.0)] = 2.0
@@ -119,9 +167,16 @@ class Optimisation(Section):
     start_from: str | None = Field(
         None, description="configuration beside this one whose run gives the first weights (trained first if need be)"
     )
-    watch: Literal["balanced_accuracy", "macro_auc"] = Field(
+    watch: Literal["balanced_accuracy", "macro_auc", "jaccard"] = Field(
         "balanced_accuracy", description="what the kept epoch is chosen by, beside the mean Jaccard"
     )
+    patience: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="epochs without a better `watch` after which the run ends early; none: it does not"
+    )
+    thaw: dict[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=0)]] = Field(
+        {}, description="gradual unfreezing: from epoch (counted from 1) on, so many encoder blocks are frozen"
+    )
+    device: Literal["cpu", "cuda"] = "cpu"
 
     epochs: Annotated[int, Field(ge=1)]
     batch: Annotated[int, Field(ge=2)] = 32
@@ -131,7 +186,7 @@ class Optimisation(Section):
     warmup: Fraction = 0.08
     average_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.998
     clip: Positive = 2.0
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     threads: Annotated[int, Field(ge=1)] = 2
     watched_per_class: Annotated[int, Field(ge=1)] = Field(
         250, description="validation images per class that the best epoch is chosen by"
@@ -139,6 +194,46 @@ class Optimisation(Section):
     minutes: Positive | None = Field(
         None, description="budget of training time: the schedule ends there if the epochs have not"
     )
+
+    @model_validator(mode="after")
+    def half_precision_has_a_device(self) -> Optimisation:
+        """float16 needs loss scaling and units that compute in it; the CPU has neither."""
+        if self.precision == "float16" and self.device == "cpu":
+            raise ValueError("precision float16 is for device cuda: on the CPU say bfloat16 or float32")
+        return self
+
+
+class Distillation(Section):
+    """A teacher whose answers the network learns from, beside the labels; see :mod:`models.training.distillation`."""
+
+    teacher: str = Field(description="configuration beside this one whose run is the teacher, or a package's folder")
+    temperature: Positive = Field(3.0, description="softens both sides' class probabilities")
+    diagnosis: Annotated[float, Field(ge=0.0)] = Field(0.5, description="weight of the soft class targets")
+    outline: Annotated[float, Field(ge=0.0)] = Field(0.5, description="weight of the teacher's mask")
+
+
+class Sanity(Section):
+    """What a network must reach on the validation fold before it is exported, over what a constant answer gives."""
+
+    balanced_accuracy: Annotated[float, Field(ge=-1.0, le=1.0)] = Field(
+        0.1, description="margin over one divided by the number of classes that occur"
+    )
+    jaccard: Annotated[float, Field(ge=-1.0, le=1.0)] = Field(
+        0.05, description="margin over the mean Jaccard of the best constant outline"
+    )
+
+
+class Export(Section):
+    """What the ONNX file computes beside the network itself."""
+
+    views: tuple[View, ...] = Field(("identity",), description="views of the image whose answers are averaged")
+
+    @model_validator(mode="after")
+    def views_differ(self) -> Export:
+        """The same view twice costs time and changes nothing."""
+        if not self.views or len(set(self.views)) < len(self.views):
+            raise ValueError("views: name at least one, and each once")
+        return self
 
 
 class Calibration(Section):
@@ -157,6 +252,12 @@ class Calibration(Section):
     reference_per_class: Annotated[int, Field(ge=2)] = Field(
         500, description="training images per class behind the embedding reference"
     )
+
+
+class Report(Section):
+    """The evaluation report that a run writes into its package."""
+
+    thorough: bool = Field(True, description="with what takes many times as long: distortions, faithfulness, gate")
 
 
 class Licence(Section):
@@ -182,8 +283,12 @@ class TrainingConfiguration(Section):
     data: Data
     augmentation: Augmentation = Augmentation()
     losses: Losses = Losses()
+    distillation: Distillation | None = None
     optimisation: Optimisation
+    sanity: Sanity = Sanity()
+    export: Export = Export()
     calibration: Calibration = Calibration()
+    report: Report = Report()
 
 
 def load_configuration(path: Path) -> TrainingConfiguration:
@@ -222,11 +327,20 @@ def _explain(location: tuple[int | str, ...], kind: str, message: str) -> str:
 
 
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:
-    """The field names of the section at a location."""
+    """The field names of the section at a location; a place in a list leads to what the list holds."""
     section: type[BaseModel] = TrainingConfiguration
     for part in location:
-        annotation = section.model_fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        if isinstance(part, int):
+            continue
+        found = section_of(section.model_fields[part].annotation)
+        if found is None:
             return []
-        section = annotation
+        section = found
     return list(section.model_fields)
+
+
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section behind an annotation such as ``Section``, ``Section | None`` or ``tuple[Section, ...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := section_of(part))), None)

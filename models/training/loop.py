@@ -12,8 +12,10 @@ import math
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, cast
 
 import numpy as np
@@ -22,23 +24,31 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from sklearn.metrics import balanced_accuracy_score
-from torch import Tensor, nn
+from torch import nn
 
+from dermoscopy.errors import Misconfigured
 from models.training.architectures import build_network
 from models.training.architectures.contract import LesionNetwork, NetworkOutputs
-from models.training.batches import (
-    draw_epoch,
-    limit_per_class,
-    plain_batch,
-    sampled_log_prior,
-    varied_batch,
-)
-from models.training.configuration import TrainingConfiguration
-from models.training.datasets import Crops
+from models.training.batches import draw_epoch, limit_per_class, plain_batch, sampled_log_prior
+from models.training.configuration import Optimisation, TrainingConfiguration
+from models.training.datasets import Crops, DataUnusable
 from models.training.evaluation import macro_auc
-from models.training.losses import total_loss
+from models.training.steps import (
+    DeviceStep,
+    FurtherLoss,
+    Lesson,
+    ThreadedStep,
+    encoder_blocks,
+    freeze,
+    open_device,
+    state_of,
+)
 
 logger = logging.getLogger("models.training")
+
+
+class Diverged(Misconfigured):
+    """The loss or the network's answers are no numbers any more."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +63,12 @@ class EpochResult:
     macro_auc: float = float("nan")
 
     def score(self, watch: str) -> float:
-        """What the best epoch is chosen by: ``watch`` (a figure's name) plus the mean Jaccard."""
-        return float(getattr(self, watch)) + self.jaccard
+        """What the best epoch is chosen by: ``watch`` (a figure's name) plus the mean Jaccard, or that alone.
+
+        A figure that the validation fold does not give (no outlines, no diagnoses) counts as 0.
+        """
+        named = 0.0 if watch == "jaccard" else float(getattr(self, watch))
+        return sum(figure for figure in (named, self.jaccard) if math.isfinite(figure))
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,25 @@ def rate_factor(progress: float, warmup: float) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * rest))
 
 
+def weary(history: list[EpochResult], options: Optimisation) -> bool:
+    """Whether the last ``patience`` epochs brought nothing better."""
+    if options.patience is None or not history:
+        return False
+    scores = [item.score(options.watch) for item in history]
+    return len(scores) - 1 - scores.index(max(scores)) >= options.patience
+
+
+def spent(options: Optimisation, step: int, total: int, seconds: float) -> float:
+    """How much of the run is over, 0..1 and beyond: of its steps, or of its time where that is further."""
+    share = step / total
+    return share if options.minutes is None else max(share, seconds / (60 * options.minutes))
+
+
+def frozen_at(options: Optimisation, epoch: int) -> int:
+    """How many encoder blocks are frozen in an epoch (counted from 1), as ``thaw`` says."""
+    return next((options.thaw[begin] for begin in sorted(options.thaw, reverse=True) if begin <= epoch), 0)
+
+
 def fit(
     configuration: TrainingConfiguration,
     crops: Crops,
@@ -81,25 +114,33 @@ def fit(
     validation_rows: list[int],
     folder: Path,
     start: Path | None = None,
+    further: FurtherLoss | None = None,
 ) -> Fitted:
     """Train, or go on with what ``folder`` holds; returns the best epoch's averaged network.
 
     ``folder`` gets ``last.pt`` after every epoch and ``best.pt`` whenever validation improves. ``start`` is the
-    ``best.pt`` of another run of the same architecture, to begin with its weights.
+    ``best.pt`` of another run of the same architecture, to begin with its weights; ``further`` is a loss beside that
+    of the labels.
+
+    Raises:
+        DataUnusable: an epoch has fewer images than a batch.
+        Diverged: the loss or the answers are no numbers any more; the last whole epoch stays.
     """
     options = configuration.optimisation
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(configuration.seed)
-    network = build_network(configuration.architecture).to(memory_format=torch.channels_last)
+    device = open_device(options.device)
+    network = build_network(configuration.architecture).to(device=device, memory_format=torch.channels_last)
     if start is not None:
         network.load_state_dict(torch.load(start, map_location="cpu", weights_only=True)["average"])
     average = copy.deepcopy(network)
     lesion_network = cast(LesionNetwork, network)
+    pretrained = list(lesion_network.pretrained_parameters())
     optimiser = torch.optim.AdamW(
         [
-            {"params": list(lesion_network.pretrained_parameters()), "peak": options.encoder_rate},
+            {"params": pretrained, "peak": options.encoder_rate},
             {"params": list(lesion_network.fresh_parameters()), "peak": options.fresh_rate},
         ],
         lr=options.encoder_rate,
@@ -107,8 +148,17 @@ def fit(
     )
     watched = limit_per_class(crops, validation_rows, options.watched_per_class)
     per_epoch = len(draw_epoch(crops, train_rows, configuration, 0))
+    if not per_epoch:
+        raise DataUnusable(f"the training fold has {len(train_rows)} images, fewer than a batch of {options.batch}")
     total = per_epoch * options.epochs
-    log_prior = sampled_log_prior(configuration)
+    log_prior = sampled_log_prior(crops, train_rows, configuration).to(device)
+    workers = ThreadPoolExecutor(options.threads, initializer=_one_thread)
+    lesson = Lesson(network, crops, configuration, log_prior, further)
+    learn: ThreadedStep | DeviceStep
+    if device.type == "cpu":
+        learn = ThreadedStep(lesson, workers)
+    else:
+        learn = DeviceStep(lesson, workers, device, options.batch)
     history: list[EpochResult] = []
     step, elapsed = 0, 0.0
     last = folder / "last.pt"
@@ -119,36 +169,37 @@ def fit(
         optimiser.load_state_dict(state["optimiser"])
         step, elapsed = int(state["step"]), float(state["elapsed"])
         history = [EpochResult(**item) for item in state["history"]]
+        if isinstance(learn, DeviceStep) and "part" in state:
+            learn.part = int(state["part"])
+            learn.scaler.load_state_dict(state["scaler"])
         logger.info("going on after epoch %d of %d (%.1f min so far)", len(history), options.epochs, elapsed / 60)
 
-    workers = ThreadPoolExecutor(options.threads, initializer=_one_thread)
-
-    def progress_now(step: int, seconds: float) -> float:
-        share = step / total
-        return share if options.minutes is None else max(share, seconds / (60 * options.minutes))
-
-    while len(history) < options.epochs and progress_now(step, elapsed) < 1:
+    while len(history) < options.epochs and spent(options, step, total, elapsed) < 1 and not weary(history, options):
         epoch = len(history)
         torch.manual_seed(configuration.seed * 1000 + epoch)
         network.train()
+        if options.thaw:
+            freeze(encoder_blocks(network, pretrained), frozen_at(options, epoch + 1))
         began, before, losses = time.monotonic(), elapsed, []
         with _progress() as bar:
             task = bar.add_task(f"epoch {epoch + 1}/{options.epochs}", total=per_epoch)
-            for pairs in draw_epoch(crops, train_rows, configuration, epoch):
-                progress = progress_now(step, elapsed)
+            for prepared in learn.prepared(draw_epoch(crops, train_rows, configuration, epoch), epoch):
+                progress = spent(options, step, total, elapsed)
                 if progress >= 1:
                     break
                 for group in optimiser.param_groups:
                     group["lr"] = group["peak"] * rate_factor(progress, options.warmup)
                 optimiser.zero_grad(set_to_none=False)
-                shares = [share for k in range(options.threads) if (share := pairs[k :: options.threads])]
-                parts = [
-                    workers.submit(_backward, network, crops, share, configuration, epoch, log_prior)
-                    for share in shares
-                ]
-                loss = sum(part.result() for part in parts)
+                loss = learn.gradients(prepared)
+                if not math.isfinite(loss):
+                    raise Diverged(
+                        f"epoch {epoch + 1}, step {step + 1}: the loss is {loss}; lower the rates or the precision's "
+                        "range is too small, then go on from the last whole epoch or give --restart"
+                    )
+                learn.scaler.unscale_(optimiser)
                 nn.utils.clip_grad_norm_(network.parameters(), options.clip)
-                optimiser.step()
+                learn.scaler.step(optimiser)
+                learn.scaler.update()
                 step += 1
                 _follow(average, network, min(options.average_decay, (1 + step) / (10 + step)))
                 losses.append(loss)
@@ -176,12 +227,15 @@ def fit(
                 "step": step,
                 "elapsed": elapsed,
                 "history": [asdict(item) for item in history],
-            },
+            }
+            | state_of(learn),
         )
+    if weary(history, options) and len(history) < options.epochs:
+        logger.info("ended early: %d epochs brought no better %s", options.patience, options.watch)
     workers.shutdown()
     best = torch.load(folder / "best.pt", map_location="cpu", weights_only=True)
     average.load_state_dict(best["average"])
-    return Fitted(average.eval(), EpochResult(**best["result"]), tuple(history))
+    return Fitted(average.cpu().eval(), EpochResult(**best["result"]), tuple(history))
 
 
 def validate(
@@ -191,44 +245,39 @@ def validate(
     configuration: TrainingConfiguration,
     workers: ThreadPoolExecutor,
 ) -> tuple[float, float, float]:
-    """Balanced accuracy (equal class frequencies), mean Jaccard at input size and macro AUC, over plain crops."""
+    """Balanced accuracy (equal class frequencies), mean Jaccard at input size and macro AUC, over plain crops.
+
+    Not a number where no image has a diagnosis, or an outline.
+
+    Raises:
+        Diverged: the network's answers are no numbers.
+    """
     network.eval()
+    device = next(network.parameters()).device
+    turn = nullcontext() if device.type == "cpu" else Lock()
 
     def answer(some: list[int]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        batch = plain_batch(crops, some, configuration)
-        with torch.inference_mode():
+        batch = plain_batch(crops, some, configuration).to(device)
+        with turn, torch.inference_mode():
             outputs: NetworkOutputs = network(batch.image)
         drawn, truth = outputs.mask_logits > 0, batch.mask > 0.5
         both = (drawn & truth).sum(dim=(1, 2, 3)).double()
         either = (drawn | truth).sum(dim=(1, 2, 3)).double()
         overlap = torch.where(either > 0, both / either.clamp(min=1), 1.0)
-        return batch.target.numpy(), outputs.class_logits.float().softmax(dim=1).numpy(), overlap.numpy()
+        overlap = torch.where(batch.outlined, overlap, torch.nan)
+        probability = outputs.class_logits.float().softmax(dim=1)
+        return batch.target.cpu().numpy(), probability.cpu().numpy(), overlap.cpu().numpy()
 
     answers = list(workers.map(answer, [rows[start : start + 32] for start in range(0, len(rows), 32)]))
     target, probability, overlap = (np.concatenate(part) for part in zip(*answers, strict=True))
-    known = target >= 0
-    guess = probability[known].argmax(axis=1)
-    accuracy = float(balanced_accuracy_score(target[known], guess))
-    return accuracy, float(overlap.mean()), macro_auc(probability[known].astype(np.float64), target[known])
-
-
-def _backward(
-    network: nn.Module,
-    crops: Crops,
-    pairs: list[tuple[int, int]],
-    configuration: TrainingConfiguration,
-    epoch: int,
-    log_prior: Tensor,
-) -> float:
-    """One thread's part of a step: its images, forward, and gradients added to those of the other threads."""
-    batch = varied_batch(crops, pairs, configuration, epoch)
-    bfloat16 = configuration.optimisation.precision == "bfloat16"
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
-        outputs: NetworkOutputs = network(batch.image)
-    loss = total_loss(outputs, batch.target, batch.mask, log_prior, configuration.losses)
-    loss = loss * len(pairs) / configuration.optimisation.batch
-    loss.backward()
-    return float(loss.detach())
+    if not np.isfinite(probability).all():
+        raise Diverged("the network's answers on the validation fold are no numbers: lower the rates")
+    known, outlined = target >= 0, ~np.isnan(overlap)
+    accuracy = auc = float("nan")
+    if known.any():
+        accuracy = float(balanced_accuracy_score(target[known], probability[known].argmax(axis=1)))
+        auc = macro_auc(probability[known].astype(np.float64), target[known])
+    return accuracy, float(overlap[outlined].mean()) if outlined.any() else float("nan"), auc
 
 
 def _one_thread() -> None:

@@ -20,7 +20,8 @@ from pydantic import TypeAdapter
 
 from models.manifest import Step
 from models.preprocess import Placement, prepare
-from models.training.configuration import CLASSES, TrainingConfiguration
+from models.training.batches import class_index
+from models.training.configuration import TrainingConfiguration
 from models.training.datasets import CROP, Crops, Pixels
 
 BATCH = 16
@@ -30,6 +31,8 @@ BATCH = 16
 class Predictions:
     """Answers for N images: ``rows`` of the label table [N], ``target`` class index [N], ``logits`` [N, 7],
     ``embedding`` [N, D], ``jaccard`` of the outline at source size [N].
+
+    ``target`` is negative where no diagnosis is known, ``jaccard`` is not a number where there is no outline.
     """
 
     rows: NDArray[np.int64]
@@ -84,10 +87,12 @@ def predict(
         embeddings.append(embedding)
         for case, item, mask in zip(batch, prepared, masks, strict=True):
             rows.append(case.row)
-            overlaps.append(_overlap(mask[0], item.placement, case, np.asarray(crops.masks[case.row])))
+            outline = np.asarray(crops.masks[case.row])
+            known = crops.labels[case.row].outlined
+            overlaps.append(_overlap(mask[0], item.placement, case, outline) if known else float("nan"))
     result = Predictions(
         np.array(rows, np.int64),
-        np.array([CLASSES.index(crops.labels[row].diagnosis) for row in rows], np.int64),
+        np.array([class_index(crops.labels[row]) for row in rows], np.int64),
         np.concatenate(logits),
         np.concatenate(embeddings),
         np.array(overlaps),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dermoscopy.errors import Misconfigured
 from models.training.configuration import file_digest
-from models.training.datasets import Label
+from models.training.datasets import DataMissing, Label, Listing, read_table
 
 FOLDS: tuple[str, ...] = ("train", "validation", "calibration", "test")
 #: Shares of the lesions of each class.
@@ -97,22 +97,27 @@ def read_split(name: str) -> Split:
     """Read a split by its file name in ``models/training/splits`` or by its path, and refuse it if a lesion leaks.
 
     Raises:
+        DataMissing: there is no such file.
         LesionLeak: a lesion lies in two folds, an image is listed twice, or a fold has no such name.
     """
     path = FOLDER / name if (FOLDER / name).is_file() else Path(name)
+    if not path.is_file():
+        raise DataMissing(
+            f"there is no split {name!r}, neither in models/training/splits nor as a path: make it with "
+            "`python -m models.training.make_split`, or leave `split` out and it is made when the run begins"
+        )
     fold_by_image: dict[str, str] = {}
     lesion_by_image: dict[str, str] = {}
     fold_by_lesion: dict[str, str] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            image, lesion, fold = row["image_id"], row["lesion_id"], row["fold"]
-            if fold not in FOLDS:
-                raise LesionLeak(f"{path.name}: {image} is in fold {fold!r}; there is: {', '.join(FOLDS)}")
-            if image in fold_by_image:
-                raise LesionLeak(f"{path.name}: {image} is listed twice")
-            if fold_by_lesion.setdefault(lesion, fold) != fold:
-                raise LesionLeak(f"{path.name}: lesion {lesion} is in {fold_by_lesion[lesion]} and in {fold} ({image})")
-            fold_by_image[image], lesion_by_image[image] = fold, lesion
+    for row in read_table(path, ("image_id", "lesion_id", "fold")):
+        image, lesion, fold = row["image_id"], row["lesion_id"], row["fold"]
+        if fold not in FOLDS:
+            raise LesionLeak(f"{path.name}: {image} is in fold {fold!r}; there is: {', '.join(FOLDS)}")
+        if image in fold_by_image:
+            raise LesionLeak(f"{path.name}: {image} is listed twice")
+        if fold_by_lesion.setdefault(lesion, fold) != fold:
+            raise LesionLeak(f"{path.name}: lesion {lesion} is in {fold_by_lesion[lesion]} and in {fold} ({image})")
+        fold_by_image[image], lesion_by_image[image] = fold, lesion
     return Split(path, file_digest(path), fold_by_image, lesion_by_image)
 
 
@@ -124,3 +129,28 @@ def check_against_labels(split: Split, labels: Iterable[Label]) -> None:
         raise LesionLeak(
             f"{split.path.name} does not fit the labels: {len(differing)} differences, first {differing[0]}"
         )
+
+
+def fit_to_split(listing: Listing, split: Split) -> Listing:
+    """The collection with a lesion id for every image: its own, or where the table lacks some the split's.
+
+    Raises:
+        LesionLeak: the split has other images or lesions, or a lesion of the table lies in two of its folds.
+    """
+    if all(label.lesion_id for label in listing.labels):
+        check_against_labels(split, listing.labels)
+        return listing
+    differing = sorted({label.image_id for label in listing.labels} ^ set(split.fold_by_image))
+    if differing:
+        raise LesionLeak(
+            f"{split.path.name} does not fit the labels: {len(differing)} images are in one only, first {differing[0]}"
+        )
+    fold_of: dict[str, str] = {}
+    for label in listing.labels:
+        fold = split.fold_by_image[label.image_id]
+        if label.lesion_id and fold_of.setdefault(label.lesion_id, fold) != fold:
+            raise LesionLeak(
+                f"{split.path.name}: lesion {label.lesion_id} is in {fold_of[label.lesion_id]} and in {fold} "
+                f"({label.image_id})"
+            )
+    return listing.with_lesions(split.lesion_by_image)
