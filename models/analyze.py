@@ -81,7 +81,7 @@ class LesionAlgorithm:
             with clock.step("preprocess"):
                 prepared = preprocess.prepare(image.pixels, manifest.preprocessing)
             with clock.step("inference"):
-                output = _checked(self._session.run(prepared.tensor), manifest)
+                output = checked(self._session.run(prepared.tensor), manifest)
             with clock.step("calibrate"):
                 prediction = self._rule.predict(output.class_logits[0])
             with clock.step("outline"):
@@ -235,7 +235,7 @@ def _translated(clock: _Clock) -> Iterator[None]:
         raise AnalysisFailed(f"the analysis broke in step {clock.current}: {type(error).__name__}: {error}") from error
 
 
-def _checked(output: NetworkOutput, manifest: Manifest) -> NetworkOutput:
+def checked(output: NetworkOutput, manifest: Manifest) -> NetworkOutput:
     """Refuse outputs of a wrong shape or with values that are not finite: they would turn into silent nonsense."""
     size, classes = manifest.input.size, len(manifest.classes)
     expected = {
