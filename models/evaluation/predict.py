@@ -20,7 +20,7 @@ from rich.progress import track
 
 from dermoscopy.domain import DermoscopicImage, Finding, Mask, RGBPixels
 from dermoscopy.errors import UnreadableObject
-from models import measure
+from models import measure, quality
 from models.analyze import LesionAlgorithm
 from models.evaluation.dataset import Case, jaccard
 from models.manifest import Manifest
@@ -73,6 +73,7 @@ class Predictor:
         """Check the digests and load the weights. Raises `Misconfigured` or `WeightsMismatch`."""
         self.package = package
         self.manifest: Manifest = package.manifest
+        self._smallest = quality.limits(self.manifest.thresholds.quality)["coverage_min"]
         self._session = OnnxSession.open(package, threads=threads)
         self._algorithm = LesionAlgorithm(package, self._session, code_version=CODE_VERSION)
 
@@ -116,12 +117,15 @@ class Predictor:
         return self._session.run(prepared.tensor), prepared.placement
 
     def outline(self, mask_logits: npt.NDArray[np.float32], placement: Placement) -> Mask:
-        """The service's outline, bool [rows, columns]: the largest region of the mask at source size, holes filled."""
+        """The service's outline, bool [rows, columns]: the largest region of the mask at source size, holes filled.
+
+        Empty where it is smaller than the package's ``coverage_min``: the service then says that it found none.
+        """
         values = placement.undo(mask_logits)
         drawn = np.zeros(values.shape, dtype=bool)
         point = self.manifest.thresholds.mask
         region = measure.largest_region(values >= math.log(point / (1.0 - point)))
-        if region is not None:
+        if region is not None and np.count_nonzero(region.mask) >= self._smallest * values.size:
             top, left, bottom, right = region.box
             drawn[top:bottom, left:right] = region.mask
         return drawn
