@@ -8,6 +8,7 @@ from pathlib import Path
 
 from audit.checkpoint import Signer, open_signer
 from audit.log import MerkleAuditLog
+from cds_service.listening import pacs_tls
 from cds_service.node import Node
 from cds_service.pipeline import Pipeline
 from dermoscopy.blobs import open_blob_store
@@ -101,7 +102,14 @@ def destinations(node: Node) -> list[Destination]:
 
     settings = node.settings
     pacs = [
-        CStoreDestination(name=p.name, host=p.host, port=p.port, called_ae=p.ae_title, calling_ae=settings.ae_title)
+        CStoreDestination(
+            name=p.name,
+            host=p.host,
+            port=p.port,
+            called_ae=p.ae_title,
+            calling_ae=settings.ae_title,
+            tls=pacs_tls(settings, p),
+        )
         for p in settings.pacs
     ]
     fhir = [

@@ -50,29 +50,13 @@ def run_api(settings: Settings, stopping: threading.Event) -> None:
 
 def run_listener(settings: Settings, number: int, stopping: threading.Event) -> None:
     """DICOM storage SCP."""
-    from dicom_listener.scp import ListenerSettings, StorageListener
+    from cds_service.listening import open_listener
 
-    node = open_node(settings)
-    listener = StorageListener(
-        ListenerSettings(
-            host=settings.dicom_host,
-            port=settings.dicom_port,
-            ae_title=settings.ae_title,
-            calling_aes=frozenset(settings.dicom_calling_ae_titles),
-            max_pdu=settings.dicom_max_pdu,
-            max_associations=settings.dicom_max_associations,
-            max_object_bytes=settings.dicom_max_object_bytes,
-            share_port=settings.dicom_processes > 1,
-        ),
-        accept=lambda data, header, caller: node.intake.accept(data, header, source="cstore", caller=caller),
-        on_rejected=lambda error, header, caller, digest: node.intake.reject(
-            error, digest=digest, source="cstore", caller=caller, header=header
-        ),
-    )
+    listener = open_listener(open_node(settings))
     _serve_metrics(settings, settings.worker_processes + number)
     listener.start()
     stopping.wait()
-    listener.shutdown()
+    listener.shutdown(grace=settings.dicom_shutdown_seconds)
 
 
 def run_worker(settings: Settings, number: int, stopping: threading.Event) -> None:

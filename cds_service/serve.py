@@ -22,6 +22,7 @@ from types import FrameType
 
 import structlog
 
+from cds_service.listening import check
 from dermoscopy.errors import DermoscopyError
 from dermoscopy.settings import Settings
 
@@ -66,7 +67,11 @@ def planned_roles(settings: Settings) -> list[tuple[str, int]]:
 
 
 def supervise(settings: Settings) -> int:
-    """Start every process, keep each alive, stop on SIGTERM or SIGINT. Returns the exit code."""
+    """Start every process, keep each alive, stop on SIGTERM or SIGINT. Returns the exit code.
+
+    Raises `Misconfigured` before anything is started.
+    """
+    check(settings)
     for module in _PRELOADED:
         importlib.import_module(module)
     gc.collect()

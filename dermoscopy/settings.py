@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from dermoscopy.errors import Misconfigured
@@ -39,6 +39,18 @@ class ApiToken(BaseModel):
     role: Role = Role.READ
 
 
+class DicomPeer(BaseModel):
+    """A sender of images: its AE title, the addresses it may come from, its limits (0: none of its own)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    ae_title: str = Field(min_length=1, max_length=16)
+    addresses: tuple[IPvAnyNetwork, ...] = ()
+    """Addresses and networks (``10.1.2.0/24``); empty means any."""
+    max_associations: int = Field(default=0, ge=0)
+    objects_per_minute: int = Field(default=0, ge=0)
+    max_object_bytes: int = Field(default=0, ge=0)
+
+
 class PacsDestination(BaseModel):
     """A PACS that receives result objects by C-STORE."""
 
@@ -47,6 +59,11 @@ class PacsDestination(BaseModel):
     host: str
     port: Port
     ae_title: str = Field(min_length=1, max_length=16)
+    tls: bool = False
+    tls_ca: Path | None = None
+    """Authorities that sign its certificate; else ``dicom_tls_ca``, else those of the system."""
+    tls_check_name: bool = True
+    """Whether the certificate must be issued for ``host``."""
 
 
 class FhirDestination(BaseModel):
@@ -86,8 +103,27 @@ class Settings(BaseSettings):
     dicom_max_pdu: int = Field(default=131072, ge=4096)
     dicom_max_associations: int = Field(default=32, ge=1)
     dicom_max_object_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
+    dicom_check_called_ae: bool = True
+    """Whether a sender must call us by ``ae_title``."""
     dicom_calling_ae_titles: tuple[str, ...] = ()
-    """AE titles that may send; empty means any on loopback. Required when ``dicom_host`` is not loopback."""
+    """AE titles that may send from any address; the short form of ``dicom_peers``."""
+    dicom_peers: tuple[DicomPeer, ...] = ()
+    """Who may send. With neither list anybody may on loopback; beyond it one of the three is required."""
+    dicom_promiscuous: bool = False
+    """Callers that are on no list may send too; for those that are, addresses and limits still hold."""
+    dicom_negotiation_seconds: float = Field(default=30.0, gt=0, le=600)
+    dicom_idle_seconds: float = Field(default=300.0, gt=0, le=86400)
+    dicom_shutdown_seconds: float = Field(default=30.0, ge=0, le=40)
+    dicom_tls_certificate: Path | None = None
+    """Our certificate (PEM, with its chain); turns TLS on for the listener, and is shown to every PACS with ``tls``."""
+    dicom_tls_key: Path | None = None
+    """Its private key (PEM); empty where the certificate's file holds it."""
+    dicom_tls_key_password: SecretStr = SecretStr("")
+    dicom_tls_ca: Path | None = None
+    """Authorities that sign the certificates of our peers."""
+    dicom_tls_mutual: bool = True
+    """Whether a sender must show a certificate."""
+    dicom_tls_handshake_seconds: float = Field(default=10.0, gt=0, le=120)
     pacs: tuple[PacsDestination, ...] = ()
     fhir: tuple[FhirDestination, ...] = ()
 
@@ -124,6 +160,8 @@ class Settings(BaseSettings):
     audit_verify_seconds: float = Field(default=3600.0, ge=0)
     """How often the running service verifies its audit log; 0 leaves that to ``cds audit verify``."""
     disk_watermark_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
+    backlog_watermark: int = Field(default=20_000, ge=0)
+    """Above so many images that wait for their analysis DICOM senders are told to come again; 0 is no limit."""
 
     @model_validator(mode="after")
     def _nothing_wide_without_a_lock(self) -> Settings:
@@ -132,10 +170,11 @@ class Settings(BaseSettings):
                 f"host {self.host!r} is reachable from outside, but api_tokens is empty: "
                 "set CDS_API_TOKENS (one role per token) or listen on 127.0.0.1"
             )
-        if not is_loopback(self.dicom_host) and not self.dicom_calling_ae_titles:
+        named = self.dicom_peers or self.dicom_calling_ae_titles or self.dicom_promiscuous
+        if not is_loopback(self.dicom_host) and not named:
             raise ValueError(
-                f"dicom_host {self.dicom_host!r} is reachable from outside, but dicom_calling_ae_titles is empty: "
-                "name the AE titles that may send, or listen on 127.0.0.1"
+                f"dicom_host {self.dicom_host!r} is reachable from outside, but dicom_peers and "
+                "dicom_calling_ae_titles are empty: name who may send, or listen on 127.0.0.1"
             )
         names = [p.name for p in self.pacs] + [f.name for f in self.fhir]
         twice = sorted({n for n in names if names.count(n) > 1})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -88,18 +89,28 @@ class TlsConnection(ssl.SSLSocket):
     """A TLS connection, with the same bound on PDUs. The handshake happens with the first read, in its own thread."""
 
     _reader: _PduReader | None = None
+    _patience: float | None = None
+    _greeted = False
+    _on_failure: Callable[[OSError], None] | None = None
 
-    def bound(self, max_pdu: int, patience: float) -> None:
-        """Set the limits; `ssl.SSLContext.wrap_socket` makes the object and takes no further arguments."""
+    def bound(self, max_pdu: int, patience: float, handshake: float, on_failure: Callable[[OSError], None]) -> None:
+        """Set the limits; `ssl.SSLContext.wrap_socket` makes the object and takes no further arguments.
+
+        ``handshake`` seconds bound the whole handshake, ``patience`` each read after it. ``on_failure`` is told why a
+        handshake failed.
+        """
         self._reader = _PduReader(max_pdu)
-        self.settimeout(patience)
+        self._patience, self._on_failure = patience, on_failure
+        self.settimeout(handshake)
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         """As `ssl.SSLSocket.recv`, except that PDU headers are checked. Raises `OSError`."""
-        data = super().recv(buflen, flags)
         reader = self._reader
         if reader is None:
-            return data
+            return super().recv(buflen, flags)
+        if not self._greeted:
+            self._greet()
+        data = super().recv(buflen, flags)
         if reader.announced:
             reader.announced = max(0, reader.announced - len(data))
         else:
@@ -110,3 +121,14 @@ class TlsConnection(ssl.SSLSocket):
                 data += more
             reader.note_header(data)
         return data
+
+    def _greet(self) -> None:
+        try:
+            self.do_handshake()
+        except OSError as error:
+            told, self._on_failure = self._on_failure, None  # pynetdicom may read once more before it closes
+            if told is not None:
+                told(error)
+            raise
+        self._greeted = True
+        self.settimeout(self._patience)

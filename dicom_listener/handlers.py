@@ -12,11 +12,13 @@ from opentelemetry import trace
 from dermoscopy.domain import ImageHeader
 from dermoscopy.errors import DermoscopyError, IntegrityViolation, Rejected, UnsupportedImage, UnsupportedSopClass
 from dicom_listener.header import read_header
-from dicom_listener.status import SUCCESS, DimseStatus, status_of
+from dicom_listener.status import SUCCESS, DimseStatus, TooManyObjects, status_of
 
 log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer(__name__)
 
+Ready = Callable[[], None]
+"""Raises `Unavailable` while no object can be taken: too little room, too much work waiting."""
 Accept = Callable[[bytes, ImageHeader, str], object]
 """Intake's door: (dataset, header, calling AE title). Returns once the object is durable; raises `DermoscopyError`."""
 OnRejected = Callable[[Rejected, ImageHeader | None, str, str], None]
@@ -34,6 +36,8 @@ class StoreRequest:
     data: bytes
     too_large: bool = False
     """The dataset went over the size limit and was not kept; ``data`` is empty."""
+    too_many: bool = False
+    """The caller has sent as many objects in a minute as it may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,14 @@ class StoreHandler:
 
     accept: Accept
     on_rejected: OnRejected | None = None
+    ready: Ready | None = None
 
     def __call__(self, request: StoreRequest) -> DimseStatus:
         """The status of ``request``. Never raises: the sender gets an answer and the association lives."""
         with _tracer.start_as_current_span("dicom.c_store", attributes={"dicom.caller": request.caller}) as span:
             header: ImageHeader | None = None
             try:
+                self._check_room(request)
                 header = self._checked(request)
                 self.accept(request.data, header, request.caller)
                 status = DimseStatus(SUCCESS)
@@ -64,6 +70,12 @@ class StoreHandler:
                 log.exception("store.failed", status=f"{status.code:04X}", caller=request.caller)
             span.set_attribute("dicom.status", f"{status.code:04X}")
             return status
+
+    def _check_room(self, request: StoreRequest) -> None:
+        if request.too_many:
+            raise TooManyObjects("This AE title sends more objects in a minute than it may.")
+        if self.ready is not None:
+            self.ready()
 
     def _checked(self, request: StoreRequest) -> ImageHeader:
         if request.too_large:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
-from socketserver import BaseServer
 from typing import Any, Final, cast
 
 import structlog
@@ -17,46 +16,27 @@ from pydicom.uid import UID
 from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.pdu import P_DATA_TF
-from pynetdicom.transport import ThreadedAssociationServer
 
 from dermoscopy.errors import Misconfigured
-from dicom_listener.connection import Connection, TlsConnection
-from dicom_listener.handlers import Accept, OnRejected, StoreHandler, StoreRequest
+from dicom_listener.admission import STOPPING, Admission, Caller, Peer, Refusal
+from dicom_listener.handlers import Accept, OnRejected, Ready, StoreHandler, StoreRequest
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_listener.status import SUCCESS
+from dicom_listener.refusals import RefusalReports, Refused
+from dicom_listener.server import ListenerSettings, Server
+from dicom_listener.status import OUT_OF_RESOURCES, SUCCESS
 from dicom_listener.syntaxes import IMAGE_CLASSES, NEGOTIATED_SYNTAXES, VERIFICATION
+from dicom_listener.tls import reason_of
+
+__all__ = ["ListenerSettings", "StorageListener"]
 
 log = structlog.get_logger(__name__)
-
-REJECTING_ASSOCIATIONS: Final = 16
-"""Connections beyond the limit that may wait for their polite refusal at a time; further ones are closed."""
 
 OVERSHOOT: Final = 16 * 1024 * 1024
 """An object this many bytes over the limit is not read to its end: the association is aborted."""
 
-_RECEIVE_BUFFER: Final = 1 << 20
 _SWEEP_SECONDS: Final = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class ListenerSettings:
-    """Where to listen and what to allow. Port 0 takes a free one. Sizes in bytes, times in seconds."""
-
-    host: str = "127.0.0.1"
-    port: int = 11112
-    ae_title: str = "DERMCDS"
-    require_called_ae: bool = False
-    calling_aes: frozenset[str] = frozenset()
-    """AE titles that may open an association; empty means any."""
-    max_pdu: int = 131072
-    max_associations: int = 32
-    max_object_bytes: int = 512 * 1024 * 1024
-    negotiation_timeout: float = 30.0
-    """For the association request, and for silence in the middle of a PDU."""
-    idle_timeout: float = 300.0
-    share_port: bool = False
-    """SO_REUSEPORT: several processes listen on one port and the kernel spreads associations over them."""
-    tls: ssl.SSLContext | None = None
+_HEARING_SECONDS: Final = 1.0
+"""At the end: how long connections that have just been accepted may still ask, to be told to come again."""
 
 
 @dataclass(slots=True)
@@ -76,14 +56,36 @@ class _Load:
 
 
 class StorageListener:
-    """Receives images by C-STORE and answers C-ECHO. ``accept`` and ``on_rejected``: see `handlers`."""
+    """Receives images by C-STORE and answers C-ECHO. ``accept``, ``on_rejected`` and ``ready``: see `handlers`.
 
-    def __init__(self, settings: ListenerSettings, accept: Accept, on_rejected: OnRejected | None = None) -> None:
+    ``on_refused`` is told of connections, associations and objects that were not let in (`refusals`).
+    """
+
+    def __init__(
+        self,
+        settings: ListenerSettings,
+        accept: Accept,
+        on_rejected: OnRejected | None = None,
+        *,
+        on_refused: Callable[[Refused], None] | None = None,
+        ready: Ready | None = None,
+    ) -> None:
         self.settings = settings
-        self._store = StoreHandler(accept, on_rejected)
+        self._store = StoreHandler(accept, on_rejected, ready)
+        self._refusals = RefusalReports(on_refused or (lambda _: None))
+        self._admission = Admission(
+            settings.ae_title,
+            settings.peers,
+            promiscuous=settings.promiscuous,
+            require_called_ae=settings.require_called_ae,
+            max_associations=settings.max_associations,
+        )
         self._entity = _entity(settings)
         self._loads: weakref.WeakKeyDictionary[Association, _Load] = weakref.WeakKeyDictionary()
-        self._server: _Server | None = None
+        self._heard: weakref.WeakSet[Association] = weakref.WeakSet()
+        self._admitted: weakref.WeakKeyDictionary[Association, tuple[Caller, Peer]] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+        self._server: Server | None = None
         self._port = 0
         self._stopping = threading.Event()
 
@@ -103,30 +105,38 @@ class StorageListener:
         """Bind and listen; returns at once. Raises `Misconfigured` when the address cannot be bound."""
         settings = self.settings
         _config.LOG_HANDLER_LEVEL = "none"  # formats every PDU and message otherwise; ours are logged by `handlers`
-        if settings.tls is not None:
-            settings.tls.sslsocket_class = TlsConnection
         try:
             server = self._entity.make_server(
                 (settings.host, settings.port),
                 evt_handlers=[
                     (evt.EVT_CONN_OPEN, self._on_open),
+                    (evt.EVT_CONN_CLOSE, self._on_close),
+                    (evt.EVT_REQUESTED, self._on_requested),
                     (evt.EVT_PDU_RECV, self._on_pdu),
                     (evt.EVT_DIMSE_RECV, self._on_message),
                     (evt.EVT_C_STORE, self._on_store),
                     (evt.EVT_PDU_SENT, self._on_sent),
-                    (evt.EVT_REJECTED, self._on_rejected),
                     (evt.EVT_ABORTED, self._on_aborted),
                 ],
-                server_class=_Server,
+                server_class=Server,
                 settings=settings,
+                waiting=self._waiting,
+                on_tls_failure=self._on_tls_failure,
             )
         except OSError as error:
             raise Misconfigured(
                 f"cannot listen for DICOM on {settings.host}:{settings.port} ({error.strerror}); is the port taken?"
             ) from error
-        self._server, self._port = cast(_Server, server), int(server.server_address[1])
+        self._server, self._port = cast(Server, server), int(server.server_address[1])
         threading.Thread(target=server.serve_forever, name="dicom-accept", daemon=True).start()
-        log.info("listener.started", host=settings.host, port=self.port, ae_title=settings.ae_title)
+        log.info(
+            "listener.started",
+            host=settings.host,
+            port=self.port,
+            ae_title=settings.ae_title,
+            tls=settings.tls is not None,
+            peers=len(settings.peers) or "any",
+        )
 
     def shutdown(self, grace: float = 30.0) -> None:
         """Take no new association, finish the messages in hand (at most ``grace`` seconds), abort the rest."""
@@ -136,10 +146,12 @@ class StorageListener:
             return
         server.shutdown()
         open_then = len(server.active_associations)
-        deadline = time.monotonic() + grace
-        while (still := server.active_associations) and time.monotonic() < deadline:
+        now = time.monotonic()
+        deadline, heard_by = now + grace, now + min(grace, _HEARING_SECONDS)
+        while (still := server.active_associations) and (now := time.monotonic()) < deadline:
             for association in still:
-                if not self._load(association).busy:
+                may_ask = association not in self._heard and now < heard_by
+                if not may_ask and not self._load(association).busy:
                     _end(association)
             time.sleep(_SWEEP_SECONDS)
         for association in still:
@@ -148,6 +160,7 @@ class StorageListener:
         for association in still:
             association.join(1)
             _cut(association)
+        self._refusals.flush()
         log.info("listener.stopped", associations=open_then)
 
     # ---------------------------------------------------------------------- pynetdicom's events, in association threads
@@ -158,12 +171,63 @@ class StorageListener:
     def _on_open(self, event: evt.Event) -> None:
         event.assoc.dul.daemon = True  # an answer that never comes must not keep the process alive
 
+    def _on_close(self, event: evt.Event) -> None:
+        if event.assoc not in self._heard:  # else the association would wait for its request until the timeout
+            waiting: Any = event.assoc.dul.to_user_queue
+            waiting.put(None)
+
+    def _on_tls_failure(self, error: OSError, address: str) -> None:
+        self._refusals.note(Refused("connection", f"TLS: {reason_of(error)}", address=address))
+
+    def _on_requested(self, event: evt.Event) -> None:
+        """Admit the association or reject it (PS3.8 7.1.1.7); pynetdicom goes on only with one that is not rejected."""
+        association: Association = event.assoc
+        request: Any = association.requestor.primitive
+        caller = Caller(
+            calling=request.calling_ae_title.strip(),
+            called=request.called_ae_title.strip(),
+            address=_address(association),
+            application_context=str(request.application_context_name or ""),
+        )
+        with self._lock:
+            refusal = self._judge(caller)
+            peer = self._admission.peer(caller.calling, caller.address)
+            if refusal is None and peer is not None:
+                self._admitted[association] = (caller, peer)
+                self._heard.add(association)
+        if refusal is not None:
+            association.requestor.ae_title = request.calling_ae_title
+            association.acse.send_reject(refusal.result, refusal.source, refusal.diagnostic)
+            answer = f"RJ {refusal.result}/{refusal.source}/{refusal.diagnostic}"
+            self._refusals.note(
+                Refused("association", refusal.reason, caller.calling, caller.called, caller.address, answer)
+            )
+            association.kill()  # returns when the answer has gone out
+            self._heard.add(association)
+
+    def _judge(self, caller: Caller) -> Refusal | None:
+        server = self._server
+        if server is None or self._stopping.is_set():
+            return STOPPING
+        admitted = (self._admitted.get(association) for association in server.active_associations)
+        return self._admission.judge(caller, [entry[0].calling for entry in admitted if entry is not None])
+
+    def _waiting(self) -> list[str]:
+        """Addresses of the connections that have not asked for an association yet."""
+        server = self._server
+        present = server.active_associations if server is not None else []
+        return [_address(association) for association in present if association not in self._heard]
+
+    def _max_object_bytes(self, association: Association) -> int:
+        entry = self._admitted.get(association)
+        return (entry[1].max_object_bytes if entry is not None else 0) or self.settings.max_object_bytes
+
     def _on_pdu(self, event: evt.Event) -> None:
         if not isinstance(event.pdu, P_DATA_TF):
             return
         load = self._load(event.assoc)
         load.received += event.pdu.pdu_length
-        if load.received > self.settings.max_object_bytes + OVERSHOOT and not load.refused:
+        if load.received > self._max_object_bytes(event.assoc) + OVERSHOOT and not load.refused:
             load.refused = True
             log.warning("association.object_too_large", caller=_caller(event.assoc))
             self._store(StoreRequest("", "", "", _caller(event.assoc), b"", too_large=True))  # recorded as refused
@@ -181,7 +245,9 @@ class StorageListener:
         """Answer one C-STORE; the dataset is taken as it was encoded."""
         request: Any = event.request
         data = request.DataSet.getvalue()
-        too_large = len(data) > self.settings.max_object_bytes
+        too_large = len(data) > self._max_object_bytes(event.assoc)
+        entry = self._admitted.get(event.assoc)
+        too_many = entry is not None and not self._admission.may_send(entry[1])
         status = self._store(
             StoreRequest(
                 sop_class_uid=str(request.AffectedSOPClassUID),
@@ -190,10 +256,16 @@ class StorageListener:
                 caller=_caller(event.assoc),
                 data=b"" if too_large else data,
                 too_large=too_large,
+                too_many=too_many,
             )
         )
         if status.code == SUCCESS:
             return SUCCESS
+        if status.code == OUT_OF_RESOURCES and entry is not None:
+            told = f"{status.code:04X}"
+            self._refusals.note(
+                Refused("object", status.comment, entry[0].calling, entry[0].called, entry[0].address, told)
+            )
         answer = Dataset()
         answer.Status = status.code
         answer.ErrorComment = status.comment
@@ -207,56 +279,8 @@ class StorageListener:
         if self._stopping.is_set() and not load.busy:
             event.assoc.abort(block=False)
 
-    def _on_rejected(self, event: evt.Event) -> None:
-        log.warning("association.rejected", caller=_caller(event.assoc))
-
     def _on_aborted(self, event: evt.Event) -> None:
         log.info("association.aborted", caller=_caller(event.assoc))
-
-
-class _Server(ThreadedAssociationServer):
-    """pynetdicom's server with our socket options; connections as `connection` makes them."""
-
-    request_queue_size = 128
-    daemon_threads = True
-
-    def __init__(self, *arguments: Any, settings: ListenerSettings, **options: Any) -> None:
-        self._settings = settings
-        super().__init__(*arguments, **options)
-
-    def server_bind(self) -> None:
-        listening = cast(socket.socket, self.socket)
-        if self._settings.share_port:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)  # inherited by connections
-        super().server_bind()
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept; the TLS handshake is left to the connection's own thread, so that a silent peer holds up no other."""
-        settings = self._settings
-        try:
-            accepted, address = cast(socket.socket, self.socket).accept()
-        except OSError as error:
-            log.error("listener.accept_failed", reason=error.strerror)  # out of file descriptors: wait, go on
-            time.sleep(0.1)
-            raise
-        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if settings.tls is None:
-            return Connection(accepted, settings.max_pdu, settings.negotiation_timeout), address
-        secured = cast(
-            TlsConnection, settings.tls.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
-        )
-        secured.bound(settings.max_pdu, settings.negotiation_timeout)
-        return secured, address
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Whether there is room even for a refusal."""
-        return len(self.active_associations) < self._settings.max_associations + REJECTING_ASSOCIATIONS
-
-    def shutdown(self) -> None:
-        """Accept no more. pynetdicom's own also strikes the server off a list that `make_server` leaves it off."""
-        BaseServer.shutdown(self)
-        self.server_close()
 
 
 def _entity(settings: ListenerSettings) -> AE:
@@ -267,10 +291,8 @@ def _entity(settings: ListenerSettings) -> AE:
     ]
     entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    entity.require_called_aet = settings.require_called_ae
-    entity.require_calling_aet = sorted(settings.calling_aes)
     entity.maximum_pdu_size = settings.max_pdu
-    entity.maximum_associations = settings.max_associations
+    entity.maximum_associations = 1_000_000  # `admission` counts those that were admitted, not every connection
     entity.acse_timeout = settings.negotiation_timeout
     entity.dimse_timeout = entity.network_timeout = settings.idle_timeout
     return entity
@@ -278,6 +300,11 @@ def _entity(settings: ListenerSettings) -> AE:
 
 def _caller(association: Association) -> str:
     return association.requestor.ae_title.strip()
+
+
+def _address(association: Association) -> str:
+    found = association.requestor.address_info
+    return str(found.address) if found is not None else ""
 
 
 def _end(association: Association) -> None:

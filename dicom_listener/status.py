@@ -37,6 +37,11 @@ DOES_NOT_MATCH_SOP_CLASS: Final = 0xA900
 CANNOT_UNDERSTAND: Final = 0xC000
 PROCESSING_FAILURE: Final = 0xC211
 
+
+class TooManyObjects(Unavailable):
+    """The sender is faster than it may be: nothing was kept, it may go on in a moment."""
+
+
 COMMENT_LENGTH: Final = 64
 """Error Comment (0000,0902) is a Long String: at most 64 characters (PS3.5 6.2)."""
 
@@ -56,6 +61,7 @@ STATUS_BY_ERROR: Final[tuple[tuple[type[DermoscopyError], int, str], ...]] = (
     (UnreadableObject, CANNOT_UNDERSTAND, "Not a readable image: damaged, truncated or no pixel data"),
     (NotDermoscopic, 0xC120, "Not a dermoscopic image"),
     (Rejected, 0xC1FF, "Refused for good"),
+    (TooManyObjects, OUT_OF_RESOURCES, "Too many objects in a minute; send again later"),
     (Unavailable, OUT_OF_RESOURCES, "Cannot take it now, nothing was kept; send again later"),
     (IntegrityViolation, OUT_OF_RESOURCES, "Stopped for an integrity check, nothing was kept"),
     (DermoscopyError, PROCESSING_FAILURE, "Processing failure, nothing was kept"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
 import time
 import warnings
@@ -33,6 +32,7 @@ from dicom_listener.syntaxes import (
     TRANSFER_SYNTAXES,
     VERIFICATION,
 )
+from dicom_listener.tls import ClientContext, ReloadedContext
 
 log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer(__name__)
@@ -62,7 +62,7 @@ class CStoreDestination:
         timeout: float = 30.0,
         idle_seconds: float = 10.0,
         max_pdu: int = 131072,
-        tls: ssl.SSLContext | None = None,
+        tls: ReloadedContext[ClientContext] | None = None,
     ) -> None:
         self._name = name
         self._host, self._port, self._called_ae = host, port, called_ae
@@ -148,15 +148,20 @@ class CStoreDestination:
         if self._association is not None and self._association.is_established:
             return self._association
         self._association = None
+        secured = self._tls.current() if self._tls is not None else None
+        if secured is not None:
+            secured.failure = ""
         association = self._ae.associate(
             self._host,
             self._port,
             contexts=_contexts(),
             ae_title=self._called_ae,
             max_pdu=self._max_pdu,
-            tls_args=(self._tls, self._host) if self._tls else None,
+            tls_args=(secured, self._host) if secured is not None else None,
         )
         if not association.is_established:
+            if secured is not None and secured.failure:
+                raise DestinationUnavailable(f"{self._name} cannot be reached by TLS: {secured.failure}", retry_after=5)
             why = "refused the association" if association.is_rejected else "cannot be reached"
             raise DestinationUnavailable(
                 f"{self._name} {why}: check address, port and AE titles ({self._called_ae})", retry_after=5

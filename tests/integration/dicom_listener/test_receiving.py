@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_context
 
@@ -325,19 +320,6 @@ def test_a_refusal_that_cannot_be_recorded_is_still_answered(door):
 # ------------------------------------------------------------------------------------------------------ upper layer
 
 
-def test_callers_that_are_not_on_the_list_are_rejected(listen):
-    listener = listen(calling_aes=frozenset({"CAMERA"}))
-    stranger = associate(listener, calling="STRANGER")
-    assert stranger.is_rejected
-    assert (stranger.acceptor.primitive.result, stranger.acceptor.primitive.diagnostic) == (1, 3)
-    assert associate(listener).is_established
-
-
-def test_another_called_title_is_rejected_where_it_matters(listen):
-    strict = listen(ae_title="SOMEBODY", require_called_ae=True)
-    assert associate(strict).is_rejected
-
-
 def test_more_associations_than_allowed_are_told_to_wait(listen):
     listener = listen(max_associations=2)
     first, second = associate(listener), associate(listener)
@@ -489,49 +471,6 @@ def test_shutdown_does_not_wait_longer_than_its_grace(listen, door):
     assert time.monotonic() - started < 4
     assert stuck.answer()[0] in (7, 0)  # nothing was promised
     leave.set()
-
-
-@pytest.fixture
-def tls(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Contexts of the listener and of a sender that trusts it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    pem = tmp_path / "listener.pem"
-    pem.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ours.load_cert_chain(pem)
-    theirs = ssl.create_default_context(cafile=str(pem))
-    return ours, theirs
-
-
-def test_tls(listen, door, tls):
-    ours, theirs = tls
-    listener = listen(tls=ours, negotiation_timeout=2.0)
-    silent = socket.create_connection((HOST, listener.port), timeout=5)  # says nothing: no handshake
-    plain = socket.create_connection((HOST, listener.port), timeout=5)
-    plain.sendall(b"\x01\0\0\0\1\0abc")
-    sender = AE("CAMERA")
-    contexts = [build_context(DERMOSCOPIC_PHOTOGRAPHY, [EXPLICIT_LITTLE_ENDIAN])]
-    association = sender.associate(HOST, listener.port, contexts=contexts, tls_args=(theirs, "localhost"))
-    assert association.is_established
-    large = dataset(picture(300, 400))
-    assert association.send_c_store(large).Status == 0
-    association.release()
-    assert door.kept[0][0] == encoded(large)
-    while plain.recv(100):  # an alert, then the end
-        pass
-    silent.close()
-    plain.close()
 
 
 def test_a_taken_port_is_said_plainly(listener, door):

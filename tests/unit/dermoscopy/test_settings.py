@@ -41,7 +41,21 @@ def test_wide_http_without_tokens_refuses_to_start(monkeypatch: pytest.MonkeyPat
 
 def test_wide_dicom_without_allowlist_refuses_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CDS_DICOM_HOST", "192.0.2.1")
-    with pytest.raises(Misconfigured, match="dicom_calling_ae_titles is empty"):
+    with pytest.raises(Misconfigured, match="dicom_calling_ae_titles are empty"):
+        read_settings()
+    monkeypatch.setenv("CDS_DICOM_PEERS", '[{"ae_title": "CAMERA1", "addresses": ["10.1.2.0/24", "10.2.0.1"]}]')
+    assert [str(network) for network in read_settings().dicom_peers[0].addresses] == ["10.1.2.0/24", "10.2.0.1/32"]
+
+
+def test_promiscuous_is_said_explicitly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CDS_DICOM_HOST", "0.0.0.0")
+    monkeypatch.setenv("CDS_DICOM_PROMISCUOUS", "true")
+    assert read_settings().dicom_promiscuous
+
+
+def test_a_network_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CDS_DICOM_PEERS", '[{"ae_title": "CAMERA1", "addresses": ["10.1.2.0/99"]}]')
+    with pytest.raises(Misconfigured, match=r"dicom_peers\.0\.addresses\.0"):
         read_settings()
 
 

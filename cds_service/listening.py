@@ -1,0 +1,129 @@
+"""The DICOM side of a deployment: settings become admission, TLS and limits; refusals become audit leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cds_service.node import Node
+from cds_service.watermarks import Watermarks
+from dermoscopy.ports import AuditEntry
+from dermoscopy.settings import PacsDestination, Settings
+
+if TYPE_CHECKING:
+    import ssl
+
+    from dicom_listener.admission import Peer
+    from dicom_listener.refusals import Refused
+    from dicom_listener.scp import ListenerSettings, StorageListener
+    from dicom_listener.tls import ClientContext, ReloadedContext
+
+
+def open_listener(node: Node) -> StorageListener:
+    """The storage SCP of one process, not yet started. Raises `Misconfigured`."""
+    from dicom_listener.scp import StorageListener
+
+    watermarks = Watermarks(node.settings, node.engine)
+    return StorageListener(
+        listener_settings(node.settings),
+        accept=lambda data, header, caller: node.intake.accept(data, header, source="cstore", caller=caller),
+        on_rejected=lambda error, header, caller, digest: node.intake.reject(
+            error, digest=digest, source="cstore", caller=caller, header=header
+        ),
+        on_refused=lambda refused: _record(node, refused),
+        ready=watermarks.check,
+    )
+
+
+def listener_settings(settings: Settings) -> ListenerSettings:
+    """What the listener is told. Raises `Misconfigured` when the TLS files are wrong."""
+    from dicom_listener.scp import ListenerSettings
+
+    return ListenerSettings(
+        host=settings.dicom_host,
+        port=settings.dicom_port,
+        ae_title=settings.ae_title,
+        require_called_ae=settings.dicom_check_called_ae,
+        peers=peers(settings),
+        promiscuous=settings.dicom_promiscuous,
+        max_pdu=settings.dicom_max_pdu,
+        max_associations=settings.dicom_max_associations,
+        max_object_bytes=settings.dicom_max_object_bytes,
+        handshake_timeout=settings.dicom_tls_handshake_seconds,
+        negotiation_timeout=settings.dicom_negotiation_seconds,
+        idle_timeout=settings.dicom_idle_seconds,
+        share_port=settings.dicom_processes > 1,
+        tls=_server_tls(settings),
+    )
+
+
+def peers(settings: Settings) -> tuple[Peer, ...]:
+    """The list of senders; AE titles of the short list come from any address."""
+    from dicom_listener.admission import Peer
+
+    listed = [
+        Peer(
+            ae_title=peer.ae_title.strip(),
+            networks=peer.addresses,
+            max_associations=peer.max_associations,
+            objects_per_minute=peer.objects_per_minute,
+            max_object_bytes=peer.max_object_bytes,
+        )
+        for peer in settings.dicom_peers
+    ]
+    return (*listed, *(Peer(title.strip()) for title in settings.dicom_calling_ae_titles))
+
+
+def pacs_tls(settings: Settings, pacs: PacsDestination) -> ReloadedContext[ClientContext] | None:
+    """TLS towards one PACS, or `None` where it takes plain connections. Raises `Misconfigured`."""
+    if not pacs.tls:
+        return None
+    from dicom_listener.tls import TlsFiles, client_tls
+
+    files = TlsFiles(
+        certificate=settings.dicom_tls_certificate,
+        key=settings.dicom_tls_key,
+        authorities=pacs.tls_ca or settings.dicom_tls_ca,
+        password=settings.dicom_tls_key_password.get_secret_value(),
+    )
+    return client_tls(files, check_name=pacs.tls_check_name)
+
+
+def check(settings: Settings) -> None:
+    """Raises `Misconfigured` for what would stop a process later, before any is started."""
+    listener_settings(settings)
+    for pacs in settings.pacs:
+        pacs_tls(settings, pacs)
+
+
+def _server_tls(settings: Settings) -> ReloadedContext[ssl.SSLContext] | None:
+    from dicom_listener.tls import TlsFiles, server_tls
+
+    files = TlsFiles(
+        certificate=settings.dicom_tls_certificate,
+        key=settings.dicom_tls_key,
+        authorities=settings.dicom_tls_ca,
+        password=settings.dicom_tls_key_password.get_secret_value(),
+    )
+    if files.certificate is None and files.key is None:
+        return None  # authorities alone are for the PACS that we send to
+    return server_tls(files, mutual=settings.dicom_tls_mutual)
+
+
+def _record(node: Node, refused: Refused) -> None:
+    with node.begin() as session:
+        node.audit.append(
+            session,
+            AuditEntry(
+                action=f"{refused.kind}.refused",
+                actor=refused.caller or refused.address or "unknown",
+                subject_type=refused.kind,
+                subject_id=refused.address,
+                outcome="failure",
+                details={
+                    "called": refused.called,
+                    "answer": refused.answer,
+                    "reason": refused.reason,
+                    "count": refused.count,
+                },
+            ),
+        )
