@@ -112,7 +112,10 @@ def triage(
 
 
 def decision_note(
-    called: LesionClass, best: LesionClass, probability: Mapping[LesionClass, float], weight: Mapping[LesionClass, float]
+    called: LesionClass,
+    best: LesionClass,
+    probability: Mapping[LesionClass, float],
+    weight: Mapping[LesionClass, float],
 ) -> str:
     """Why ``called`` is not the most probable class ``best``, for every reader of the finding; empty where it is."""
     if called == best:

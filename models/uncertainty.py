@@ -73,12 +73,20 @@ class Rule:
         weighted = probability if self.weights is None else probability * self.weights
         return np.asarray(weighted.argmax(axis=-1), np.int64)
 
-    def predict(self, logits: npt.NDArray[np.float32]) -> Prediction:
-        """The answer for one image, ``logits`` [C]. Raises `ValueError` if one is not finite.
+    def sets(self, probability: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Which classes are in the prediction set of each image, [N, C], for ``probability`` [N, C].
 
-        The called class is always in the prediction set: it then is never empty nor at odds with the answer, and a
-        larger set covers no less.
+        The called class is always in its set: that then is never empty nor at odds with the answer, and a larger set
+        covers no less. Raises `ValueError` if the model has no sets.
         """
+        if self.thresholds is None:
+            raise ValueError("the model has no prediction sets")
+        inside = probability >= self.thresholds
+        inside[np.arange(len(probability)), self.called(probability)] = True
+        return np.asarray(inside)
+
+    def predict(self, logits: npt.NDArray[np.float32]) -> Prediction:
+        """The answer for one image, ``logits`` [C]. Raises `ValueError` if one is not finite."""
         found = self.probabilities(logits)
         second, first = np.sort(found)[-2:]
         positive = found[found > 0.0]
@@ -88,8 +96,8 @@ class Rule:
         called = best if self.weights is None else int(self.called(found))
         kept: tuple[int, ...] = ()
         if self.thresholds is not None:
-            order = np.argsort(-found, kind="stable").tolist()
-            kept = tuple(k for k in order if k == called or found[k] >= self.thresholds[k])
+            inside = self.sets(found[None])[0]
+            kept = tuple(k for k in np.argsort(-found, kind="stable").tolist() if inside[k])
         return Prediction(
             logits=np.asarray(logits, dtype=np.float64),
             probabilities=found,

@@ -23,6 +23,7 @@ def evaluate(
     lesions: Sequence[str],
     thresholds: dict[str, tuple[tuple[str, ...], float]],
     seed: int,
+    called: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     """Every figure of one fold.
 
@@ -33,8 +34,9 @@ def evaluate(
         lesions: lesion id of each image; the interval resamples lesions, since images of one lesion are alike.
         thresholds: operating points as ``name: (classes, threshold)``.
         seed: of the bootstrap.
+        called: class that the decision rule names [N]; the most probable one if absent.
     """
-    guess = probability.argmax(axis=1)
+    guess = probability.argmax(axis=1) if called is None else called
     matrix = confusion_matrix(target, guess, labels=range(len(CLASSES)))
     return {
         "images": len(target),

@@ -15,8 +15,8 @@ GROUPS = {
     "vasc": "vascular lesions: angioma, angiokeratoma, pyogenic granuloma, haemorrhage: a group",
 }  # fmt: skip
 SETS = {
-    "validation": "validation fold, 256 px centre crops (chose the epoch, the prior and the operating points)",
-    "calibration": "calibration fold, 256 px centre crops (fitted the temperature)",
+    "validation": "validation fold, 256 px centre crops (chose the epoch, the decision and the operating points)",
+    "calibration": "calibration fold, 256 px centre crops (fitted the calibration)",
     "test": "test fold, 256 px centre crops (nothing was chosen on it)",
     "native_crops": "test images that are also there at published size, as 256 px centre crops",
     "native": "the same test images as full 600 × 450 frames, letterboxed as at run time",
@@ -67,8 +67,26 @@ support does not cover it. It must not be the basis of a diagnosis, of a decisio
 One RGB dermoscopic image, the full frame, letterboxed to {manifest["input"]["size"]} × {manifest["input"]["size"]}
 pixels and normalised as `manifest.yaml` says. One pass gives the lesion's outline (`mask_logits`), the logits of seven
 diagnostic groups (`class_logits`), a class activation map for each (`activation_map`) and the embedding that the
-classifier reads (`embedding`). Probabilities are
-`softmax(class_logits / {manifest["calibration"]["temperature"]:.4f})`."""
+classifier reads (`embedding`). {_answering(manifest)}"""
+
+
+def _answering(manifest: dict[str, Any]) -> str:
+    """How logits become probabilities, and which class is called."""
+    fitted, decision = manifest["calibration"], manifest.get("decision")
+    formula = {
+        "temperature": "`softmax(class_logits / temperature)`",
+        "vector": "`softmax(scale × log p + bias)` with p = softmax(class_logits)",
+        "dirichlet": "`softmax(weights · log p + bias)` with p = softmax(class_logits)",
+    }[fitted["method"]]
+    said = f"Probabilities are {formula}, with the numbers in `manifest.yaml`, fitted on the {fitted['fold']} fold."
+    if decision is not None:
+        weights = ", ".join(f"{name} {weight:.1f}" for name, weight in decision["weights"].items())
+        said += f"""
+
+The class that is called is the one of the highest probability × weight ({weights}); where that is not the most probable
+class, every output says so. {100 * decision["changed"]:.0f} % of the {decision["fold"]} images are called otherwise
+than by probability alone. The weights were chosen there, for balanced accuracy and macro F1 together."""
+    return said
 
 
 def _figures(metrics: dict[str, Any]) -> str:
@@ -135,7 +153,8 @@ def _operating_points(manifest: dict[str, Any], metrics: dict[str, Any]) -> str:
     ]
     return f"""## Operating points
 
-The highest threshold that finds the wanted share on the validation fold; the test columns say what it does elsewhere.
+The highest threshold that finds the wanted share on the {manifest["thresholds"]["melanoma"]["fold"]} folds in four of
+five resamples of the lesions; the test columns say what it does elsewhere.
 
 {_table(header, rows)}"""  # fmt: skip
 
@@ -152,9 +171,8 @@ def _limits(manifest: dict[str, Any], metrics: dict[str, Any]) -> str:
 - One collection (HAM10000: two clinics, Vienna and Queensland, mostly fair skin). Other cameras, skin tones, ages, body
   sites and disease frequencies are untested, and performance on them must be expected to be worse.
 - The data are centre crops; full frames were imitated while training. {native}
-- Class frequencies behind the logits: {manifest["calibration"]["class_prior"]}. The temperature was then fitted on
-  the collection as it is (67 % nevi). No practice has those frequencies, so the probabilities rank and compare; they
-  are not the risk of this patient.
+- Class frequencies behind the logits: {manifest["calibration"]["class_prior"]}. {_answered_for(manifest)} No practice
+  has those frequencies, so the probabilities rank and compare; they are not the risk of this patient.
 - Seven groups only. A lesion of another kind (squamous cell carcinoma, Merkel cell carcinoma, an inflammatory disease)
   is given one of the seven. The embedding's distance to the training images is a hint of that, not a guarantee; it
   was tried on drawn pictures only, not on other diseases or on skin without a lesion. Above 1 of the limit an image is
@@ -165,6 +183,15 @@ def _limits(manifest: dict[str, Any], metrics: dict[str, Any]) -> str:
   lesions.
 - The activation map shows where a class's evidence lies at stride 32. It is no segmentation and no proof of reasoning.
 - It sees one image: no history, no palpation, no change over time."""
+
+
+def _answered_for(manifest: dict[str, Any]) -> str:
+    """Which class frequencies the probabilities presuppose."""
+    fitted = manifest["calibration"]
+    if "frequencies" not in fitted:
+        return "The temperature was then fitted on the collection as it is."
+    shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in fitted["frequencies"].items())
+    return f"The probabilities answer for those of the {fitted['fold']} fold ({shares})."
 
 
 def _strangers(metrics: dict[str, Any]) -> str:

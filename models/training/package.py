@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from models.manifest import MANIFEST_NAME, preprocessing_digest
 from models.registry import open_package
 from models.training.architectures.contract import NetworkOutputs
-from models.training.calibration import fit_temperature, operating_point, probabilities
 from models.training.configuration import CLASSES, TrainingConfiguration, file_digest
+from models.training.conformal import coverage
 from models.training.datasets import Label
+from models.training.decision import HeldOut, fit_answering, stated_point
 from models.training.embedding import QUANTILES, distances, fit_reference, write_reference
 from models.training.evaluation import evaluate
 from models.training.model_card import write_card
@@ -71,28 +72,23 @@ def write_package(
     (partial / "evaluation").mkdir(parents=True)
     shutil.copyfile(weights, partial / WEIGHTS)
     options = configuration.calibration
-    temperature = fit_temperature(predictions["calibration"].logits, predictions["calibration"].target)
     groups = {"melanoma": ("mel",), "malignancy": options.malignant}
-    validation = predictions["validation"]
-    points = {
-        name: operating_point(
-            probabilities(validation.logits, temperature), validation.target, classes, options.sensitivity
-        )
-        for name, classes in groups.items()
-    }
-    thresholds = {name: (classes, points[name].probability) for name, classes in groups.items()}
-    metrics: dict[str, Any] = {
-        name: evaluate(
-            probabilities(answer.logits, temperature),
-            answer.target,
-            answer.jaccard,
-            [labels[row].lesion_id for row in answer.rows],
-            thresholds,
-            configuration.seed,
-        )
-        for name, answer in predictions.items()
-        if name != "reference"
-    }
+    held_out = {name: _held_out(predictions[name], labels) for name in ("validation", "calibration")}
+    fitted = fit_answering(**held_out, groups=groups, sensitivity=options.sensitivity, seed=configuration.seed)
+    thresholds = {name: (classes, fitted.points[name].probability) for name, classes in groups.items()}
+    metrics: dict[str, Any] = {}
+    for name, answer in predictions.items():
+        if name != "reference":
+            probability = fitted.rule.probabilities(answer.logits)
+            metrics[name] = evaluate(
+                probability,
+                answer.target,
+                answer.jaccard,
+                [labels[row].lesion_id for row in answer.rows],
+                thresholds,
+                configuration.seed,
+                fitted.rule.called(probability),
+            ) | {"prediction_sets": coverage(probability, answer.target, fitted.rule)}
     known = _write_embedding_reference(partial / REFERENCE, configuration, predictions, unlike)
     metrics["embedding_distance"] = known
     steps = configuration.input.preprocessing()
@@ -111,18 +107,13 @@ def write_package(
         "preprocessing": steps,
         "preprocessing_digest": preprocessing_digest(steps),
         "classes": list(CLASSES),
-        "calibration": {
-            "method": "temperature",
-            "temperature": temperature,
-            "fold": "calibration",
-            "class_prior": _prior_in_words(options.prior_strength),
-        },
+        "calibration": {**fitted.calibration, "class_prior": _prior_in_words(options.prior_strength)},
+        "decision": fitted.decision,
+        "prediction_sets": fitted.prediction_sets,
         "thresholds": {
             "mask": 0.5,
-            "melanoma": {**asdict(points["melanoma"]), "fold": "validation"},
-            "malignancy": {
-                **asdict(points["malignancy"]), "classes": list(options.malignant), "fold": "validation",
-            },
+            "melanoma": stated_point(fitted.points["melanoma"]),
+            "malignancy": {**stated_point(fitted.points["malignancy"]), "classes": list(options.malignant)},
             "quality": {"embedding_distance_factor": options.novelty_factor},
             "embedding": {
                 "file": REFERENCE,
@@ -155,6 +146,11 @@ def write_package(
     os.replace(partial, folder)
     open_package(folder.parent.parent, configuration.name, configuration.version).verify()
     return folder
+
+
+def _held_out(answers: Predictions, labels: tuple[Label, ...]) -> HeldOut:
+    """One fold as the fits read it."""
+    return HeldOut(answers.logits, answers.target, [labels[row].lesion_id for row in answers.rows])
 
 
 def _prior_in_words(strength: float) -> str:
