@@ -163,8 +163,7 @@ def _lens(pixels: RGBPixels) -> Mask:
 
 
 def _without_outliers(lab: Float32) -> Float32:
-    """Rows of ``lab`` [n, 3] whose L* and b* are within one robust deviation (1.4826 · MAD, at least 1) of the
-    median."""
+    """Rows of ``lab`` [n, 3] whose L* and b* are within a robust deviation (1.4826 · MAD, at least 1) of the median."""
     middle = np.median(lab, axis=0)
     offsets = np.abs(lab - middle)
     deviation = np.maximum(1.4826 * np.median(offsets, axis=0), 1.0)
