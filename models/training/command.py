@@ -16,6 +16,7 @@ import cv2
 from models.training.batches import limit_per_class, log_frequencies
 from models.training.configuration import TrainingConfiguration, file_digest, load_configuration
 from models.training.datasets import Crops, Pixels, read_native_images
+from models.training.distillation import teacher_loss
 from models.training.export import export
 from models.training.loop import Fitted, fit
 from models.training.material import Material, gather
@@ -82,6 +83,7 @@ def train(
         material.all_rows("validation"),
         run / "checkpoints",
         start,
+        teacher_loss(configuration, config_path.parent, output, configuration.optimisation.device),
     )
     logger.info("kept epoch %d of %d", fitted.best.epoch, len(fitted.history))
     refuse_insane(fitted.best, material.crops, material.all_rows("validation"), configuration)

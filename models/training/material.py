@@ -1,4 +1,4 @@
-"""What a run learns from and is measured on: every collection listed, split by lesion, checked for leaks and decoded."""
+"""What a run learns from and is measured on: collections listed, split by lesion, checked for leaks and decoded."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ logger = logging.getLogger("models.training")
 class Material:
     """All images of a run as one stack of crops, and which rows of it each fold has.
 
-    ``listings`` hold the files at their full size, by the collection's name (the first one's first). ``rows`` are those of the first collection, by fold; ``further`` those of each other collection, by its name and by
-    fold. Images that cannot be read are in none of them (``crops.unreadable``), and images that copy one of a fold
-    nearer to training are not either (``copies``, with what they copy).
+    ``listings`` hold the files at their full size, by the collection's name (the first one's first). ``rows`` are those
+    of the first collection, by fold; ``further`` those of each other collection, by its name and by fold. Images that
+    cannot be read are in none of them (``crops.unreadable``), and images that copy one of a fold nearer to training are
+    not either (``copies``, with what they copy).
     """
 
     crops: Crops

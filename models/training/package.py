@@ -21,10 +21,11 @@ from models.training.conformal import coverage
 from models.training.datasets import Label
 from models.training.decision import HeldOut, fit_answering, stated_point
 from models.training.embedding import QUANTILES, distances, fit_reference, write_reference
-from models.training.evaluation import evaluate
+from models.training.evaluation import FAILED_OUTLINE, evaluate
 from models.training.model_card import write_card
 from models.training.predictions import Predictions
 from models.training.splits import FOLDS, Split
+from models.uncertainty import Rule
 
 WEIGHTS = "model.onnx"
 REFERENCE = "embedding_reference.npz"
@@ -63,9 +64,9 @@ def write_package(
 ) -> Path:
     """Calibrate, evaluate and write ``folder`` (``<store>/<name>/<version>``); it appears whole or not at all.
 
-    ``predictions`` holds ``reference`` (training images), ``validation``, ``calibration``, ``test`` and, where the
-    published frames are there, ``native`` (full frames) and ``native_crops`` (the same images as crops). ``unlike``
-    holds the embeddings of pictures that are no skin, by name.
+    ``predictions`` holds ``reference`` (training images), ``validation``, ``calibration``, ``test``, of each further
+    collection ``<its name>-test`` and, where the published frames are there, ``native`` (full frames) and
+    ``native_crops`` (the same images as crops). ``unlike`` holds the embeddings of pictures that are no skin, by name.
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -76,19 +77,11 @@ def write_package(
     held_out = {name: _held_out(predictions[name], labels) for name in ("validation", "calibration")}
     fitted = fit_answering(**held_out, groups=groups, sensitivity=options.sensitivity, seed=configuration.seed)
     thresholds = {name: (classes, fitted.points[name].probability) for name, classes in groups.items()}
-    metrics: dict[str, Any] = {}
-    for name, answer in predictions.items():
-        if name != "reference":
-            probability = fitted.rule.probabilities(answer.logits)
-            metrics[name] = evaluate(
-                probability,
-                answer.target,
-                answer.jaccard,
-                [labels[row].lesion_id for row in answer.rows],
-                thresholds,
-                configuration.seed,
-                fitted.rule.called(probability),
-            ) | {"prediction_sets": coverage(probability, answer.target, fitted.rule)}
+    metrics: dict[str, Any] = {
+        name: _figures(answer, labels, fitted.rule, thresholds, configuration.seed)
+        for name, answer in predictions.items()
+        if name != "reference"
+    }
     known = _write_embedding_reference(partial / REFERENCE, configuration, predictions, unlike)
     metrics["embedding_distance"] = known
     steps = configuration.input.preprocessing()
@@ -122,7 +115,9 @@ def write_package(
             },
         },
         "metrics": {
-            name: {key: figures[key] for key in SUMMARY} for name, figures in metrics.items() if "images" in figures
+            name: {key: figures[key] for key in SUMMARY if key in figures}
+            for name, figures in metrics.items()
+            if "images" in figures
         },
         "data": {
             "dataset": configuration.data.dataset,
@@ -149,8 +144,36 @@ def write_package(
 
 
 def _held_out(answers: Predictions, labels: tuple[Label, ...]) -> HeldOut:
-    """One fold as the fits read it."""
-    return HeldOut(answers.logits, answers.target, [labels[row].lesion_id for row in answers.rows])
+    """The images of one fold that have a diagnosis, as the fits read them."""
+    known = answers.target >= 0
+    return HeldOut(answers.logits[known], answers.target[known], [labels[row].lesion_id for row in answers.rows[known]])
+
+
+def _figures(
+    answers: Predictions,
+    labels: tuple[Label, ...],
+    rule: Rule,
+    thresholds: dict[str, tuple[tuple[str, ...], float]],
+    seed: int,
+) -> dict[str, Any]:
+    """The figures of one set of images: outlines of all that have one, diagnoses of the ``labelled`` ones."""
+    known, outlined = answers.target >= 0, answers.jaccard[~np.isnan(answers.jaccard)]
+    lesions = np.array([labels[row].lesion_id for row in answers.rows])
+    figures: dict[str, Any] = {}
+    if known.any():
+        probability, target = rule.probabilities(answers.logits[known]), answers.target[known]
+        overlap, called = answers.jaccard[known], rule.called(probability)
+        figures = evaluate(probability, target, overlap, lesions[known].tolist(), thresholds, seed, called)
+        figures["prediction_sets"] = coverage(probability, target, rule)
+    if not known.all():
+        figures |= {"images": len(known), "labelled": int(known.sum()), "lesions": len(set(lesions.tolist()))}
+    if len(outlined):
+        figures |= {
+            "mean_jaccard": float(outlined.mean()),
+            "thresholded_jaccard": float(np.where(outlined < FAILED_OUTLINE, 0, outlined).mean()),
+            "failed_outlines": float((outlined < FAILED_OUTLINE).mean()),
+        }
+    return figures
 
 
 def _prior_in_words(strength: float) -> str:
