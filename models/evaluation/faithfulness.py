@@ -278,7 +278,7 @@ def _significant(value: float) -> float:
 
 
 def _shrunk(pixels: RGBPixels, longest: int) -> RGBPixels:
-    """At most ``longest`` pixels on the longer side: the network sees fewer, and blurring a large photograph is slow."""
+    """At most ``longest`` pixels on the longer side: the network sees fewer, and blurring a large picture is slow."""
     rows, columns = pixels.shape[:2]
     scale = longest / max(rows, columns)
     if scale >= 1.0:
