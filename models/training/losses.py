@@ -1,6 +1,8 @@
-"""The loss of one batch: diagnosis, melanoma and mask."""
+"""The loss of one batch: diagnosis, melanoma and mask, each by the name that the configuration gives."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -21,6 +23,15 @@ def diagnosis_loss(class_logits: Tensor, target: Tensor, log_prior: Tensor, smoo
     return F.cross_entropy(class_logits + log_prior, target, label_smoothing=smoothing)
 
 
+def weighted_diagnosis_loss(class_logits: Tensor, target: Tensor, log_prior: Tensor, smoothing: float) -> Tensor:
+    """Cross-entropy of [N, 7] logits, each image weighted by one over its class's share of an epoch.
+
+    A weighted mean over the batch (as torch's ``weight`` does), so the scale is that of the plain loss. Like the
+    adjusted loss it leaves logits that answer for equal class frequencies.
+    """
+    return F.cross_entropy(class_logits, target, weight=torch.exp(-log_prior), label_smoothing=smoothing)
+
+
 def melanoma_focal_loss(class_logits: Tensor, target: Tensor, log_prior: Tensor, gamma: float) -> Tensor:
     """Focal loss (Lin et al., arXiv:1708.02002) of melanoma against the rest: hard melanomas weigh most."""
     log_probability = F.log_softmax(class_logits + log_prior, dim=1)
@@ -37,6 +48,32 @@ def mask_loss(mask_logits: Tensor, mask: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(mask_logits, mask) + dice.mean()
 
 
+def jaccard_loss(mask_logits: Tensor, mask: Tensor) -> Tensor:
+    """One minus the soft Jaccard index (Yuan et al., IEEE TMI 36:1876, 2017) of [N, 1, S, S] against 0 and 1."""
+    probability = mask_logits.sigmoid()
+    overlap = (probability * mask).sum(dim=(1, 2, 3))
+    union = probability.sum(dim=(1, 2, 3)) + mask.sum(dim=(1, 2, 3)) - overlap
+    return (1 - (overlap + 1) / (union + 1)).mean()
+
+
+def jaccard_cross_entropy_loss(mask_logits: Tensor, mask: Tensor) -> Tensor:
+    """Binary cross-entropy plus the soft Jaccard loss: a gradient everywhere, even where nothing overlaps yet."""
+    return F.binary_cross_entropy_with_logits(mask_logits, mask) + jaccard_loss(mask_logits, mask)
+
+
+#: ``losses.diagnosis`` of the configuration.
+DIAGNOSIS_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
+    "adjusted_cross_entropy": diagnosis_loss,
+    "weighted_cross_entropy": weighted_diagnosis_loss,
+}
+#: ``losses.outline`` of the configuration.
+OUTLINE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "dice_bce": mask_loss,
+    "jaccard": jaccard_loss,
+    "jaccard_bce": jaccard_cross_entropy_loss,
+}
+
+
 def total_loss(outputs: NetworkOutputs, target: Tensor, mask: Tensor, log_prior: Tensor, weights: Losses) -> Tensor:
     """The weighted sum of the three terms, in float32 whatever the network computed in.
 
@@ -46,10 +83,10 @@ def total_loss(outputs: NetworkOutputs, target: Tensor, mask: Tensor, log_prior:
     class_logits, target = outputs.class_logits.float()[known], target[known]
     loss = outputs.class_logits.new_zeros(())
     if len(target):
-        loss = diagnosis_loss(class_logits, target, log_prior, weights.label_smoothing)
+        loss = DIAGNOSIS_LOSSES[weights.diagnosis](class_logits, target, log_prior, weights.label_smoothing)
         if weights.melanoma_focal:
             focal = melanoma_focal_loss(class_logits, target, log_prior, weights.focal_gamma)
             loss = loss + weights.melanoma_focal * focal
     if weights.mask:
-        loss = loss + weights.mask * mask_loss(outputs.mask_logits.float(), mask)
+        loss = loss + weights.mask * OUTLINE_LOSSES[weights.outline](outputs.mask_logits.float(), mask)
     return loss

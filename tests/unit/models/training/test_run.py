@@ -16,7 +16,7 @@ from models.registry import open_package
 from models.training import loop
 from models.training.__main__ import main
 from models.training.architectures import ARCHITECTURES, build_network
-from models.training.architectures.contract import LesionNetwork, NetworkOutputs
+from models.training.architectures.contract import NetworkOutputs
 from models.training.command import OtherRun, train
 from models.training.configuration import Architecture, ConfigurationInvalid, load_configuration
 from models.training.datasets import DataMissing
@@ -148,25 +148,6 @@ def test_shipped_configurations_name_an_architecture_that_there_is():
 def test_an_unknown_architecture_lists_those_there_are():
     with pytest.raises(ConfigurationInvalid, match="no architecture 'lite9'; there is: efficientnet-lite0"):
         build_network(Architecture(name="lite9"))
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_every_architecture_keeps_the_contract(name):
-    options = Architecture(name=name, pretrained=False, decoder_width=16, frozen_blocks=2)
-    network = build_network(options).eval()
-    contract: LesionNetwork = network
-    assert isinstance(contract, LesionNetwork)
-    outputs = network(torch.randn(2, 3, 96, 96))
-    assert outputs.mask_logits.shape == (2, 1, 96, 96)
-    assert outputs.class_logits.shape == (2, 7)
-    assert outputs.activation_map.shape[:2] == (2, 7)
-    assert outputs.embedding.shape[0] == 2
-    pooled = outputs.activation_map.mean(dim=(2, 3))
-    offset = outputs.class_logits - pooled
-    assert torch.allclose(offset[0], offset[1], atol=1e-5), "the map's mean plus a bias is the class logit"
-    groups = [list(contract.pretrained_parameters()), list(contract.fresh_parameters())]
-    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    assert {id(p) for group in groups for p in group} == {id(p) for p in trainable}
 
 
 def test_folding_the_norms_leaves_the_encoder_as_it_was():
