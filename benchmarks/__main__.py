@@ -1,8 +1,9 @@
-"""The command line: ``python -m benchmarks [all|end-to-end|ingest|cards|startup|rooms|report FILE]``."""
+"""The command line: ``python -m benchmarks [all|end-to-end|ingest|cards|startup|rooms|inference|report FILE]``."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import sys
@@ -17,7 +18,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import cards, end_to_end, ingest, rooms, startup
+from benchmarks import cards, end_to_end, inference, ingest, rooms, startup
 from benchmarks.machine import describe
 from benchmarks.results import Table, markdown, on_screen
 from benchmarks.sample_files import SampleImages
@@ -34,6 +35,7 @@ BENCHMARKS: Mapping[str, Callable[[Setting], list[Table]]] = {
     "cards": cards.measure,
     "startup": startup.measure,
     "rooms": rooms.measure,
+    "inference": inference.measure,
 }
 FILE_WIDTH = 150
 """Columns of the tables where the output goes into a file."""
@@ -49,6 +51,7 @@ class What(StrEnum):
     CARDS = "cards"
     STARTUP = "startup"
     ROOMS = "rooms"
+    INFERENCE = "inference"
     REPORT = "report"
 
 
@@ -58,6 +61,7 @@ def main(
     size: Annotated[str, typer.Option(help="full, or small to see that everything runs")] = "full",
     output: Annotated[Path | None, typer.Option(help="write machine, medians and samples here as JSON")] = None,
     images: Annotated[Path | None, typer.Option(help="folder with JPEG or PNG images, or tar files of them")] = None,
+    model: Annotated[str, typer.Option(help="name==version of the model; the champion if not given")] = "",
     folder: Annotated[
         Path | None, typer.Option(help="where to keep files while running: on the disk that counts")
     ] = None,
@@ -70,6 +74,8 @@ def main(
         raise typer.BadParameter("report needs a FILE, and nothing else takes one", param_hint="FILE")
     if size not in SIZES:
         raise typer.BadParameter(f"choose one of {', '.join(SIZES)}", param_hint="--size")
+    if model:
+        os.environ["CDS_MODEL"] = model  # noqa: TID251 - written for the processes of this run, which read it
     if file is not None:
         _report(file, into)
     else:

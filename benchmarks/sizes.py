@@ -26,11 +26,14 @@ class Size:
     warm_images: int
     """Images that the service works off before its memory is read a second time."""
     room_rounds: int
+    inferences: int
+    """Images that go through the network in each case, whatever the batch."""
+    analyses: int
 
 
 SIZES: Mapping[str, Size] = MappingProxyType(
     {
-        "full": Size(3, 100, 3, 200, 10_000, 100, 5, 1000, 3, 50, 30),
-        "small": Size(1, 6, 1, 20, 1_000, 100, 5, 100, 1, 3, 3),
+        "full": Size(3, 100, 3, 200, 10_000, 100, 5, 1000, 3, 50, 30, 400, 100),
+        "small": Size(1, 6, 1, 20, 1_000, 100, 5, 100, 1, 3, 3, 32, 5),
     }
 )
