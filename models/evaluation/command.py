@@ -25,8 +25,10 @@ from models.evaluation.cost import cost
 from models.evaluation.dataset import Case, Dataset
 from models.evaluation.figures import Sample
 from models.evaluation.predict import Answers, Predictor
-from models.evaluation.prediction_sets import prediction_sets
+from models.evaluation.prediction_sets import members, prediction_sets
 from models.evaluation.resampling import DRAWS, Float64, lesion_weights, rounded
+from models.evaluation.selective import measure_selective
+from models.evaluation.subgroups import measure_subgroups
 from models.manifest import Manifest
 from models.registry import ModelPackage
 from models.uncertainty import Rule
@@ -34,6 +36,8 @@ from models.uncertainty import Rule
 SCHEMA = 1
 DISTORTED_IMAGES = 600
 """How many images the distortions are measured on, evenly over the diagnoses; twelve times as many answers."""
+OCCLUDED_IMAGES = 200
+"""How many lesions the maps are checked on; a dozen answers each."""
 _MISSED = 20
 _SHOWN = 5
 
@@ -206,12 +210,14 @@ def _diagnosis(predictor: Predictor, cases: list[Case], answers: Answers, weight
             ),
             "melanoma": figures.reliability(sample.score(["mel"]), sample.positive(["mel"]).astype(np.float64)),
         },
-        "selective": curves.risk_coverage(sample.probability.max(axis=1), 1.0 - sample.right),
         "missed_melanomas": _missed(sample, melanoma.probability),
     }
+    sizes = None
     if manifest.prediction_sets is not None:
         rule = Rule.of(manifest)
+        sizes = members(sample, rule).sum(axis=1)
         found["prediction_sets"] = prediction_sets(sample, rule, manifest.prediction_sets.alpha, weights)
+    found["selective"] = measure_selective(sample, weights, melanoma.probability, sizes)
     return found
 
 
@@ -276,13 +282,22 @@ def _service(predictor: Predictor, cases: list[Case], weights: Float64, extent: 
 
 
 def _further(predictor: Predictor, cases: list[Case], answers: Answers, extent: Extent) -> dict[str, Any]:
-    """Fairness, and what takes many times as long: distortions, faithfulness of the maps, the gate."""
+    """Fairness, and what takes many times as long: distortions, and whether the maps are faithful."""
     found: dict[str, Any] = {}
+    sample, rows = _sample(predictor, cases, answers)
+    if len(rows):
+        found["subgroups"] = measure_subgroups(
+            predictor, cases, sample, seed=extent.seed, draws=extent.draws, progress=_words(extent, "grouping")
+        )
     if extent.thorough:
         from models.evaluation.distortions import measure_distortions
+        from models.evaluation.faithfulness import measure_faithfulness
 
         found["distortions"] = measure_distortions(
             predictor, cases, images=DISTORTED_IMAGES, seed=extent.seed, draws=extent.draws, progress=extent.progress
+        )
+        found["faithfulness"] = measure_faithfulness(
+            predictor, cases, images=OCCLUDED_IMAGES, seed=extent.seed, progress=_words(extent, "occluding")
         )
     return found
 

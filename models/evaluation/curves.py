@@ -1,4 +1,4 @@
-"""Curves and the points on them: ROC with operating points, and risk against coverage."""
+"""The ROC curve, what can be read from it, and what the manifest's operating points do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ SENSITIVITIES = (0.90, 0.95)
 """Melanoma sensitivities at which the specificity is read from the curve."""
 SPECIFICITIES = (0.80, 0.85, 0.90)
 """Specificities at which the melanoma sensitivity is read from the curve."""
-COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 _POINTS = 120
 
 
@@ -62,36 +61,6 @@ def operating_point(
     }
 
 
-def risk_coverage(confidence: Float64, wrong: Float64) -> dict[str, Any]:
-    """Share of wrong answers among the most confident images, for every share of images kept.
-
-    ``area`` is the mean risk over all coverages (AURC: Geifman et al., "Bias-Reduced Uncertainty Estimation", ICLR
-    2019), ``optimal`` what a perfect ordering of the same answers would have, ``random`` what no ordering has.
-    Images of equal confidence come in together: each counts with the mean of its tie.
-    """
-    number = len(wrong)
-    if not number:
-        return {"images": 0, "area": None, "curve": [], "table": []}
-    order = np.argsort(-confidence, kind="stable")
-    errors = _spread_over_ties(confidence[order], wrong[order])
-    kept = np.arange(1, number + 1)
-    risk = np.cumsum(errors) / kept
-    optimal = np.cumsum(np.sort(wrong)) / kept
-    table = []
-    for coverage in COVERAGES:
-        count = max(1, round(coverage * number))
-        lowest = rounded(float(confidence[order][count - 1]))
-        table.append({"coverage": coverage, "risk": rounded(float(risk[count - 1])), "confidence": lowest})
-    return {
-        "images": number,
-        "area": rounded(float(risk.mean())),
-        "optimal": rounded(float(optimal.mean())),
-        "random": rounded(float(wrong.mean())),
-        "curve": _thinned(kept / number, risk),
-        "table": table,
-    }
-
-
 def _sweep(score: Float64, positive: Bools, weights: Float64) -> tuple[Float64, Float64]:
     """Sensitivity and specificity [R, T + 1] of "score at or above t", t from above the highest score downwards."""
     order = np.argsort(-score, kind="stable")
@@ -110,11 +79,6 @@ def _sweep(score: Float64, positive: Bools, weights: Float64) -> tuple[Float64, 
 def _known(best: Float64) -> Float64:
     """Draws without a positive or a negative have no figure."""
     return np.where(best < 0.0, np.nan, best)
-
-
-def _spread_over_ties(confidence: Float64, errors: Float64) -> Float64:
-    _, group, counts = np.unique(-confidence, return_inverse=True, return_counts=True)
-    return np.asarray((np.bincount(group, errors) / counts)[group])
 
 
 def _thinned(x: Float64, y: Float64) -> list[list[float]]:

@@ -7,8 +7,16 @@ from typing import Any
 import numpy as np
 
 from models.evaluation.figures import Sample
-from models.evaluation.resampling import Float64, effective_number, estimate, mean, rounded, wilson
+from models.evaluation.resampling import Bools, Float64, effective_number, estimate, mean, rounded, wilson
 from models.uncertainty import Rule
+
+
+def members(sample: Sample, rule: Rule) -> Bools:
+    """Which classes are in the set of each image, [N, C]: as `Rule.predict` has it, the called class always."""
+    assert rule.thresholds is not None, "a model without prediction sets has none to judge"
+    kept = np.asarray(sample.probability >= rule.thresholds)
+    kept[np.arange(len(sample.target)), sample.called] = True
+    return kept
 
 
 def prediction_sets(sample: Sample, rule: Rule, alpha: float, weights: Float64) -> dict[str, Any]:
@@ -16,11 +24,8 @@ def prediction_sets(sample: Sample, rule: Rule, alpha: float, weights: Float64) 
 
     A class keeps the promise where the upper end of its interval (Wilson, over lesions) reaches 1 - ``alpha``.
     """
-    assert rule.thresholds is not None, "a model without prediction sets has no coverage"
-    rows = np.arange(len(sample.target))
-    kept = sample.probability >= rule.thresholds
-    kept[rows, sample.called] = True
-    covered, sizes = kept[rows, sample.target], kept.sum(axis=1)
+    kept = members(sample, rule)
+    covered, sizes = kept[np.arange(len(sample.target)), sample.target], kept.sum(axis=1)
     table = {}
     for k, name in enumerate(sample.classes):
         inside = sample.target == k

@@ -9,7 +9,8 @@ from typing import Any
 
 from models.evaluation import markup
 from models.evaluation.markup import Safe
-from models.evaluation.sections import SECTIONS, cost
+from models.evaluation.sections import SECTIONS
+from models.evaluation.sections_further import cost
 
 NOTICE = (
     "Research use only. Not cleared or approved as a medical device, and no basis for a diagnosis. A figure holds for "

@@ -7,6 +7,7 @@ from typing import Any
 
 from models.evaluation import charts, markup
 from models.evaluation.markup import Safe, measured, number, percent
+from models.evaluation.sections_further import distortions, faithfulness, gate, subgroups
 
 Report = Mapping[str, Any]
 GROUPS = {
@@ -169,8 +170,10 @@ def missed(report: Report) -> Safe:
     ]  # fmt: skip
     words = (
         f"Of {found['melanomas']} melanomas {found['called_otherwise']} are called another class; "
-        f"{found['below_threshold']} lie below the melanoma threshold of {found['threshold']:.4f} and raise no alarm. "
-        "Those that were given the least probability come first. Pictures with the maps of evidence are drawn on your "
+        f"{found['below_threshold']} lie below the melanoma threshold of {found['threshold']:.4f} and raise no "
+        f"alarm. "
+        "Those that were given the least probability come first. Pictures with the maps of evidence are drawn on "
+        "your "
         "own machine by the same command with --pictures; the images are not part of this project."
     )
     header = ("image", "P(melanoma)", "called", "its probability", "alarm all the same")
@@ -207,47 +210,64 @@ def calibration(report: Report) -> Safe:
 def uncertainty(report: Report) -> Safe:
     """Risk against coverage, and prediction sets where the model has them."""
     found = report["selective"]
+    best = found["scores"][found["best"]]
     chart = charts.line_chart(
-        "Risk against coverage", "share of images answered, most confident first", "share wrong",
-        [charts.Line(found["curve"])], top=_ceiling([y for _, y in found["curve"]]),
+        "Risk against coverage", "share of images answered, most certain first", "share wrong",
+        [charts.Line(best["curve"])], top=_ceiling([y for _, y in best["curve"]]),
     )  # fmt: skip
-    rows = [(percent(row["coverage"], 0), percent(row["risk"]), number(row["confidence"])) for row in found["table"]]
+    rows = [
+        (
+            percent(row["coverage"], 0), measured(row["accuracy"]), measured(row["balanced_accuracy"]),
+            f"{row['missed']:g} of {row['melanomas']:g}",
+        )
+        for row in best["at"]
+    ]  # fmt: skip
     caption = (
-        f"Area under the curve (AURC) {number(found['area'])}; a perfect order of the same answers would have "
-        f"{number(found['optimal'])}, no order {number(found['random'])}."
+        f"Most certain by {found['best'].replace('_', ' ')}. Area under the curve (AURC) "
+        f"{number(best['area']['value'])}; "
+        f"a perfect order of the same answers would have {number(best['optimal'])}, no order "
+        f"{number(best['random'])}."
     )
+    areas = [
+        (name.replace("_", " "), measured(one["area"]), measured(one["excess"]))
+        for name, one in found["scores"].items()
+    ]
+    header = ("answered", "accuracy", "balanced accuracy", "melanomas without an alarm")
     parts: list[str] = [
         markup.side_by_side(
             markup.figure(chart, caption),
-            markup.table("If only the most confident are answered", ("answered", "wrong", "lowest confidence"), rows),
+            markup.joined(
+                markup.table("If only the most certain are answered", header, rows),
+                markup.table("Scores of certainty", ("score", "AURC", "above a perfect order"), areas),
+            ),
         )
     ]
-    sets = report.get("prediction_sets")
-    if sets:
-        rows_of_sets = [
-            (
-                markup.code(name), row["images"],
-                Safe(
-                    f"{number(row['coverage'])} "
-                    f'<span class="interval-text">({number(row["interval"][0])}–{number(row["interval"][1])})</span>'
-                ),
-                number(row["mean_size"], 2), "yes" if row["kept"] else markup.warned("no"),
-            )
-            for name, row in sets["by_class"].items()
-        ]  # fmt: skip
-        parts.append(Safe("<h3>Prediction sets</h3>"))
-        parts.append(
-            markup.paragraph(
-                f"Of each class, at least {percent(sets['promised'], 0)} of the images should have it in their set. In "
-                f"all, {percent(sets['coverage']['value'])} do; a set has {number(sets['mean_size'], 2)} classes on "
-                f"average, and more than {sets['largest_set']} are an abstention."
-            )
-        )
-        sizes = ", ".join(f"{size}: {count}" for size, count in sets["sizes"].items() if count)
-        parts.append(markup.paragraph(f"Images by size of their set: {sizes}."))
-        header = ("class", "images", "coverage (95 %)", "mean size", "promise kept")
-        parts.append(markup.table("Coverage of the prediction sets by true class", header, rows_of_sets, words=(4,)))
+    if report.get("prediction_sets"):
+        parts.append(_sets(report["prediction_sets"]))
     return markup.joined(*parts)
+
+
+def _sets(sets: Mapping[str, Any]) -> Safe:
+    rows = [
+        (
+            markup.code(name), row["images"], measured({"value": row["coverage"], "interval": row["interval"]}),
+            number(row["mean_size"], 2), "yes" if row["kept"] else markup.warned("no"),
+        )
+        for name, row in sets["by_class"].items()
+    ]  # fmt: skip
+    sizes = ", ".join(f"{size}: {count}" for size, count in sets["sizes"].items() if count)
+    header = ("class", "images", "coverage (95 %)", "mean size", "promise kept")
+    return markup.joined(
+        Safe("<h3>Prediction sets</h3>"),
+        markup.paragraph(
+            f"Of each class, at least {percent(sets['promised'], 0)} of the images should have it in their set. In "
+            f"all, "
+            f"{percent(sets['coverage']['value'])} do; a set has {number(sets['mean_size'], 2)} classes on "
+            f"average, and "
+            f"more than {sets['largest_set']} are an abstention. Images by size of their set: {sizes}."
+        ),
+        markup.table("Coverage of the prediction sets by true class", header, rows, words=(4,)),
+    )
 
 
 def abstention(report: Report) -> Safe:
@@ -338,31 +358,6 @@ def outline(report: Report) -> Safe:
     )
 
 
-def cost(report: Report) -> Safe:
-    """What an answer costs."""
-    found = report["cost"]
-    network, whole = found["network_milliseconds"], found.get("analysis_milliseconds") or {}
-    parameters = (
-        f"{found['parameters'] / 1e6:.2f} million" if found["parameters"] else "not counted (onnx is not installed)"
-    )
-    memory = f"{found['peak_memory_megabytes']:.0f} MB" if found["peak_memory_megabytes"] else markup.DASH
-    rows = [
-        ("model file", f"{found['file_megabytes']:.1f} MB"),
-        ("parameters", parameters),
-        ("preprocessing and network, one image", _times(network)),
-        ("the whole algorithm, two images side by side", _times(whole)),
-        ("memory of this process at its highest, data included", memory),
-        ("machine", found["machine"]),
-    ]
-    return markup.table("Cost, decoding left out", ("what", "how much"), rows, words=(1,))
-
-
-def _times(found: Mapping[str, Any]) -> str:
-    if not found or found.get("median") is None:
-        return markup.DASH
-    return f"median {found['median']:.1f} ms, 95 % below {found['p95']:.1f} ms ({found['images']} images)"
-
-
 def _ceiling(values: list[float]) -> float:
     """The end of an axis that holds all values: a multiple of 0.1."""
     highest = max([*values, 0.05])
@@ -378,5 +373,9 @@ SECTIONS: Mapping[str, tuple[str, str, Callable[[Report], Safe]]] = {
     "uncertainty": ("selective", "Uncertainty", uncertainty),
     "abstention": ("abstention", "Abstention and triage", abstention),
     "outline": ("outline", "Outline", outline),
+    "distortions": ("distortions", "Distortions", distortions),
+    "subgroups": ("subgroups", "Subgroups", subgroups),
+    "maps": ("faithfulness", "Maps", faithfulness),
+    "gate": ("gate", "Gate", gate),
 }
 """Anchor: the report's key that it needs, its heading, and what writes it; in the order of the page."""
