@@ -6,6 +6,7 @@ probabilities, risk, triage, abstention). Both name the algorithm (TID 4019).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from highdicom import sr
@@ -54,10 +55,10 @@ def render_sr(what: RenderInput) -> Artifact:
             _image_group(what, source),
         ],
     )
-    report[0].ContentSequence.insert(len(report[0].ContentSequence) - 1, _image_library(source))
+    evidence = [stand_in(source), *([_segmentation(what, source)] if outlined else [])]
     result = sr.ComprehensiveSR(
-        evidence=[stand_in(source), *([_segmentation(what, source)] if outlined else [])],
-        content=report,
+        evidence=evidence,
+        content=_references(report[0], evidence),
         is_complete=True,
         is_final=False,
         is_verified=False,
@@ -65,9 +66,26 @@ def render_sr(what: RenderInput) -> Artifact:
         coding_schemes=[_our_scheme()],
         **common(what, source, ArtifactKind.SR),
     )
+    result.ContentSequence = report[0].ContentSequence
+    result.ContentSequence.insert(len(result.ContentSequence) - 1, _image_library(source))
     result.CompletionFlagDescription = DEVICE_NOTE
     complete(result, what, source)
     return artifact(ArtifactKind.SR, result)
+
+
+def _references(root: Dataset, evidence: Sequence[Dataset]) -> Dataset:
+    """The root of the report with nothing below it but references to the evidence.
+
+    highdicom copies and parses what it is given, item by item, to find in it which evidence is referred to: half of
+    the whole rendering. All of ours is, so it is given the short answer, and the whole tree is put in afterwards.
+    """
+    short = Dataset()
+    short.update({tag: element for tag, element in root.items() if element.keyword != "ContentSequence"})
+    short.ContentSequence = sr.ContentSequence(
+        sr.ImageContentItem(_SOURCE, str(one.SOPClassUID), str(one.SOPInstanceUID), relationship_type=_CONTAINS)
+        for one in evidence
+    )
+    return short
 
 
 def _our_scheme() -> CodingSchemeIdentificationItem:
