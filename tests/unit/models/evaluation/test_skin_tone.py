@@ -8,6 +8,7 @@ from dermoscopy.phantoms import phantom
 from models.evaluation.skin_tone import (
     CATEGORIES,
     LEAST_YELLOW,
+    MOST_RED,
     Skin,
     balanced_tone_of,
     category_of,
@@ -101,8 +102,9 @@ def test_too_little_skin_gives_none():
     assert skin_around(pixels, mask) is None
 
 
-def test_a_cast_gives_no_angle_but_a_balanced_one():
-    pixels, mask = picture((64.0, 16.0, LEAST_YELLOW - 2.0))
+@pytest.mark.parametrize("cast", [(64.0, 16.0, LEAST_YELLOW - 2.0), (64.0, MOST_RED + 3.0, 20.0)])
+def test_a_cast_gives_no_angle_but_a_balanced_one(cast):
+    pixels, mask = picture(cast)
     assert skin_tone(pixels, mask) is None
     skin = skin_around(pixels, mask)
     assert balanced_tone_of(skin).category == "light"
