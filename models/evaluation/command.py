@@ -38,6 +38,8 @@ DISTORTED_IMAGES = 600
 """How many images the distortions are measured on, evenly over the diagnoses; twelve times as many answers."""
 OCCLUDED_IMAGES = 200
 """How many lesions the maps are checked on; a dozen answers each."""
+GATED_IMAGES, STRANGERS_PER_FAMILY = 300, 30
+"""How many images are tried for false alarms of the gate, and strangers of each family to be turned away."""
 _MISSED = 20
 _SHOWN = 5
 
@@ -89,7 +91,7 @@ def evaluate(package: ModelPackage, dataset: Dataset, extent: Extent | None = No
     }
     report["figures"] = {**report.pop("diagnosis_figures", {}), **report.pop("outline_figures", {})}
     report.update(_service(predictor, cases, weights, extent))
-    report.update(_further(predictor, cases, answers, extent))
+    report.update(_further(predictor, dataset.name, cases, answers, extent))
     report["cost"] = {**cost(predictor, cases, extent.threads), "analysis_milliseconds": report.pop("speed", None)}
     report["provenance"] = _provenance(package, dataset, extent, time.perf_counter() - started)
     return _without_nan(report)
@@ -281,8 +283,8 @@ def _service(predictor: Predictor, cases: list[Case], weights: Float64, extent: 
     return found
 
 
-def _further(predictor: Predictor, cases: list[Case], answers: Answers, extent: Extent) -> dict[str, Any]:
-    """Fairness, and what takes many times as long: distortions, and whether the maps are faithful."""
+def _further(predictor: Predictor, name: str, cases: list[Case], answers: Answers, extent: Extent) -> dict[str, Any]:
+    """Fairness, and what takes many times as long: distortions, whether the maps are faithful, and the gate."""
     found: dict[str, Any] = {}
     sample, rows = _sample(predictor, cases, answers)
     if len(rows):
@@ -292,6 +294,7 @@ def _further(predictor: Predictor, cases: list[Case], answers: Answers, extent: 
     if extent.thorough:
         from models.evaluation.distortions import measure_distortions
         from models.evaluation.faithfulness import measure_faithfulness
+        from models.evaluation.gate import measure_gate
 
         found["distortions"] = measure_distortions(
             predictor, cases, images=DISTORTED_IMAGES, seed=extent.seed, draws=extent.draws, progress=extent.progress
@@ -299,6 +302,8 @@ def _further(predictor: Predictor, cases: list[Case], answers: Answers, extent: 
         found["faithfulness"] = measure_faithfulness(
             predictor, cases, images=OCCLUDED_IMAGES, seed=extent.seed, progress=_words(extent, "occluding")
         )
+        every = max(1, math.ceil(len(cases) / GATED_IMAGES))
+        found["gate"] = measure_gate(predictor, {name: cases[::every]}, count=STRANGERS_PER_FAMILY, seed=extent.seed)
     return found
 
 

@@ -116,25 +116,41 @@ def faithfulness(report: Report) -> Safe:
 
 
 def gate(report: Report) -> Safe:
-    """How well pictures that are no dermoscopy of a lesion are kept out."""
-    return _outlined(report["gate"])
-
-
-def _outlined(found: Any, level: int = 0) -> Safe:
-    """Nested figures as nested lists, for what has no chart of its own."""
-    if isinstance(found, Mapping) and "value" in found:
-        return measured(found)
-    if isinstance(found, Mapping):
-        lines = "".join(
-            f"<li>{markup.text(str(name).replace('_', ' '))}: {_outlined(value, level + 1)}</li>"
-            for name, value in found.items()
+    """How well pictures that are no dermoscopy of a lesion are kept out, and how seldom good images are."""
+    found = report["gate"]
+    known = [
+        (name, one["images"], percent(one["false_alarms"]), _reasons(one["by_reason"]))
+        for name, one in found["known"].items()
+    ]
+    strangers = [
+        (
+            name.replace("_", " "), one["images"], percent(one["refused"]), percent(one["no_class_named"]),
+            number(one["auroc"]), _reasons(one["by_reason"]),
         )
-        return Safe(f"<ul>{lines}</ul>")
-    if isinstance(found, float):
-        return markup.text(number(found))
-    if isinstance(found, list):
-        return markup.text(", ".join(str(one) for one in found))
-    return markup.text(markup.DASH if found is None else found)
+        for name, one in {**found["strangers"], "all together": found["all_strangers"]}.items()
+    ]  # fmt: skip
+    spoiled = [(name, one["images"], percent(one["named"])) for name, one in found["spoiled"].items()]
+    return markup.joined(
+        markup.paragraph(
+            "Pictures that are no dermoscopy of a lesion must be turned away, and dermoscopic images must not. "
+            "AUROC: how "
+            "often a stranger is thought stranger than a dermoscopic image."
+        ),
+        markup.table(
+            "Dermoscopic images that are turned away", ("images", "number", "turned away", "reasons"), known, words=(3,)
+        ),
+        markup.table(
+            "Strangers",
+            ("pictures", "number", "turned away", "no class named", "AUROC", "reasons"),
+            strangers,
+            words=(5,),
+        ),
+        markup.table("Spoiled images", ("spoiled by", "number", "fault named"), spoiled) if spoiled else "",
+    )
+
+
+def _reasons(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{code.replace('_', ' ')} {percent(share)}" for code, share in shares.items()) or markup.DASH
 
 
 def cost(report: Report) -> Safe:

@@ -1,9 +1,16 @@
-"""The model card, written from the manifest and the measured figures; nothing in it is typed by hand."""
+"""The model card, written from the manifest, the measured figures and the evaluation reports; none typed by hand."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
+
+from models.manifest import MANIFEST_NAME
+from models.training.card_from_reports import report_sections
 
 GROUPS = {
     "akiec": "actinic keratosis and Bowen's disease (in situ carcinoma): a group, not actinic keratosis alone",
@@ -23,18 +30,39 @@ SETS = {
 }
 
 
-def write_card(path: Path, manifest: dict[str, Any], metrics: dict[str, Any]) -> None:
-    """Write ``MODEL_CARD.md``."""
+def write_card(
+    path: Path,
+    manifest: dict[str, Any],
+    metrics: dict[str, Any],
+    reports: Mapping[str, Mapping[str, Any]] | None = None,
+    forms: Mapping[str, Any] | None = None,
+) -> None:
+    """Write ``MODEL_CARD.md``; ``reports`` are those of ``evaluation/`` by file name, the main one first."""
     sections = [
         _head(manifest),
         _figures(metrics),
         _classes(metrics),
         _operating_points(manifest, metrics),
+        *report_sections(reports or {}, forms),
         _limits(manifest, metrics),
         _making(manifest),
         _licence(manifest),
     ]
-    path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    path.write_text("\n\n".join(section for section in sections if section) + "\n", encoding="utf-8")
+
+
+def rewrite_card(folder: Path) -> None:
+    """Write a package's card anew from its manifest and from everything that lies in ``evaluation/``."""
+    evaluation = folder / "evaluation"
+    files = sorted(evaluation.glob("report*.json"), key=lambda path: (path.stem != "report", path.stem))
+    forms = evaluation / "forms.json"
+    write_card(
+        folder / "MODEL_CARD.md",
+        yaml.safe_load((folder / MANIFEST_NAME).read_text(encoding="utf-8")),
+        json.loads((evaluation / "metrics.json").read_text(encoding="utf-8")),
+        {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files},
+        json.loads(forms.read_text(encoding="utf-8")) if forms.is_file() else None,
+    )
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

@@ -16,6 +16,7 @@ from models.registry import open_package
 from models.training.configuration import TrainingConfiguration
 from models.training.datasets import Label, Listing, decode_colour, decode_mask
 from models.training.material import Material
+from models.training.model_card import rewrite_card
 
 #: Files of the first collection's report in the package's ``evaluation`` folder.
 REPORT = ("report.json", "report.html")
@@ -51,6 +52,7 @@ def write_reports(folder: Path, configuration: TrainingConfiguration, material: 
             command=command,
         ),
     )
+    rewrite_card(folder)
 
 
 def fold_dataset(name: str, listing: Listing, images: list[str], notes: tuple[str, ...]) -> Dataset:
