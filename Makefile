@@ -14,6 +14,7 @@ RUNTIME ?= cpu
 EXTRAS ?=
 CONFIG ?=
 DATA ?=
+MODEL ?=
 IMAGES ?=
 KEEP ?=
 KILLS ?= 50
@@ -134,6 +135,11 @@ golden: $(DONE)/test ## Write tests/golden anew; read the difference before you 
 train: $(SERVE) $(DONE)/train $(DONE)/torch ## Train, evaluate and package a model (CONFIG=file.yaml DATA=folder)
 	@test -n "$(CONFIG)" && test -n "$(DATA)" || { echo "Say what and on which data: make train CONFIG=models/training/configs/<name>.yaml DATA=<folder>"; exit 2; }
 	@$(BIN)/cds train "$(CONFIG)" --data "$(DATA)" $(ARGS)
+
+.PHONY: evaluate
+evaluate: setup ## Measure a model on labelled images (MODEL=name==version DATA=folder)
+	@test -n "$(DATA)" || { echo "Say on which images: make evaluate DATA=<folder> MODEL=<name==version> (the champion if not given)"; exit 2; }
+	@$(BIN)/cds evaluate "$(or $(MODEL),champion)" "$(DATA)" $(ARGS)
 
 .PHONY: lock
 lock: $(DONE)/uv ## Resolve requirements/*.in into the hashed locks beside them (UPGRADE=1 takes newer versions)
