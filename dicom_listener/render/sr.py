@@ -80,11 +80,14 @@ def _references(root: Dataset, evidence: Sequence[Dataset]) -> Dataset:
     the whole rendering. All of ours is, so it is given the short answer, and the whole tree is put in afterwards.
     """
     short = Dataset()
-    short.update({tag: element for tag, element in root.items() if element.keyword != "ContentSequence"})
-    short.ContentSequence = sr.ContentSequence(
+    for element in root:
+        if element.keyword != "ContentSequence":
+            short.add(element)
+    references = [
         sr.ImageContentItem(_SOURCE, str(one.SOPClassUID), str(one.SOPInstanceUID), relationship_type=_CONTAINS)
         for one in evidence
-    )
+    ]
+    short.ContentSequence = sr.ContentSequence(references)
     return short
 
 
