@@ -8,8 +8,9 @@ alone, so the interval is simultaneous over all pairs of groups: each difference
 
 How to read it. Confirmation type and size are not populations: lesions that were followed up are nevi that did not
 change, those that were excised looked suspicious, so a gap there says which lesions are hard, not who is served badly.
-Gaps of age and site are partly such gaps, too, since the mix of diagnoses differs. Images of one lesion are counted as
-one witness.
+Gaps of age and site are partly such gaps, too, since the mix of diagnoses differs; and where a collection comes from
+several clinics, the hue of the light goes with the clinic and the clinic with the cases, so a gap of skin tone may be
+one of clinics. Images of one lesion are counted as one witness.
 """
 
 from __future__ import annotations
