@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from cds_service.commands import analyze, audit, demo, drift, evaluate, holds, models, train
+from cds_service.commands import analyze, audit, demo, drift, evaluate, holds, models, rules, train
 from cds_service.commands.session import prepare
 from dermoscopy.errors import DermoscopyError, IntegrityViolation, Misconfigured, Unavailable
 
@@ -35,6 +35,7 @@ app.command()(drift.drift)
 app.add_typer(models.app, name="models")
 app.add_typer(audit.app, name="audit")
 app.add_typer(holds.app, name="holds")
+app.add_typer(rules.app, name="rules")
 
 
 @app.command()

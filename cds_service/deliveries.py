@@ -20,7 +20,8 @@ from dermoscopy.analyses import load_analysis, load_artifact
 from dermoscopy.domain import ArtifactKind, DeliveryState, derive_id
 from dermoscopy.errors import Rejected, Unavailable
 from dermoscopy.ports import AuditEntry, Destination
-from dermoscopy.tables import AnalysisRow, ArtifactRow, DeliveryRow, utc_now
+from dermoscopy.routing import EVERYTHING, Route
+from dermoscopy.tables import AnalysisRow, ArtifactRow, DeliveryRow, InstanceRow, utc_now
 from dermoscopy.workqueue import DELIVER
 
 log = structlog.get_logger(__name__)
@@ -37,12 +38,18 @@ class Deliveries:
         self._destinations = {d.name: d for d in destinations}
 
     def start(self, session: Session, artifacts: Iterable[ArtifactRow]) -> bool:
-        """Start one delivery per artifact and destination that takes it, in the caller's transaction.
+        """Start one delivery per artifact and destination that takes it and is meant to, in the caller's transaction.
 
         Returns whether there is anything to deliver; what was started before is not started again.
         """
-        destinations = self._destinations.values()
-        started = [self._start(session, row, destination) for row in artifacts for destination in destinations]
+        rows = list(artifacts)
+        route = _route(session, rows[0].analysis_id) if rows else EVERYTHING
+        started = [
+            self._start(session, row, destination)
+            for row in rows
+            for destination in self._destinations.values()
+            if route.sends(ArtifactKind(row.kind), destination.name)
+        ]
         return any(started)
 
     def deliver(self, delivery_id: str, attempt: int) -> None:
@@ -151,3 +158,13 @@ class Deliveries:
             session.flush()
             self._node.queue.start(session, DELIVER, f"{delivery_id}:1", delivery_id, "1")
         return True
+
+
+def _route(session: Session, analysis_id: str) -> Route:
+    """What was decided about the image of this analysis when it came."""
+    query = (
+        select(InstanceRow.route)
+        .join(AnalysisRow, col(AnalysisRow.instance_id) == col(InstanceRow.id))
+        .where(AnalysisRow.id == analysis_id)
+    )
+    return Route.from_text(session.execute(query).scalar_one())

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from dicom_listener.admission import Peer
     from dicom_listener.refusals import Refused
+    from dicom_listener.rules import Rules
     from dicom_listener.scp import ListenerSettings, StorageListener
     from dicom_listener.tls import ClientContext, ReloadedContext
 
@@ -25,12 +26,15 @@ def open_listener(node: Node) -> StorageListener:
     watermarks = Watermarks(node.settings, node.engine)
     return StorageListener(
         listener_settings(node.settings),
-        accept=lambda data, header, caller: node.intake.accept(data, header, source="cstore", caller=caller),
+        accept=lambda data, header, caller, route: node.intake.accept(
+            data, header, source="cstore", caller=caller, route=route
+        ),
         on_rejected=lambda error, header, caller, digest: node.intake.reject(
             error, digest=digest, source="cstore", caller=caller, header=header
         ),
         on_refused=lambda refused: _record(node, refused),
         ready=watermarks.check,
+        rules=rules(node.settings),
     )
 
 
@@ -73,6 +77,14 @@ def peers(settings: Settings) -> tuple[Peer, ...]:
     return (*listed, *(Peer(title.strip()) for title in settings.dicom_calling_ae_titles))
 
 
+def rules(settings: Settings) -> Rules:
+    """The routing rules, checked. Raises `Misconfigured`, naming the rule that is wrong."""
+    from dicom_listener.rules import Rule, Rules
+
+    names = [pacs.name for pacs in settings.pacs] + [fhir.name for fhir in settings.fhir]
+    return Rules([Rule(**rule.model_dump()) for rule in settings.rules], names)
+
+
 def pacs_tls(settings: Settings, pacs: PacsDestination) -> ReloadedContext[ClientContext] | None:
     """TLS towards one PACS, or `None` where it takes plain connections. Raises `Misconfigured`."""
     if not pacs.tls:
@@ -90,6 +102,7 @@ def pacs_tls(settings: Settings, pacs: PacsDestination) -> ReloadedContext[Clien
 
 def check(settings: Settings) -> None:
     """Raises `Misconfigured` for what would stop a process later, before any is started."""
+    rules(settings)
     listener_settings(settings)
     for pacs in settings.pacs:
         pacs_tls(settings, pacs)

@@ -21,6 +21,7 @@ from dermoscopy.database import UnitOfWork
 from dermoscopy.domain import ImageHeader, ModelReference, PatientIdentity, derive_id
 from dermoscopy.errors import Rejected
 from dermoscopy.ports import AuditEntry, AuditLog, BlobStore, WorkQueue
+from dermoscopy.routing import EVERYTHING, Action, Route
 from dermoscopy.tables import AnalysisRow, HoldRow, InstanceRow, utc_now
 from dermoscopy.workqueue import ANALYSE
 
@@ -84,16 +85,19 @@ class Intake:
         self._default_issuer = default_issuer
         self._clock = clock
 
-    def accept(self, data: bytes, header: ImageHeader, *, source: str, caller: str) -> Receipt:
+    def accept(
+        self, data: bytes, header: ImageHeader, *, source: str, caller: str, route: Route = EVERYTHING
+    ) -> Receipt:
         """Keep ``data`` and start its analysis; the same image of the same patient twice is one instance.
 
+        Where ``route`` says so it is kept and not analysed, and never held: nothing would be said of a patient.
         ``data`` is a DICOM dataset without file meta information or a PNG or JPEG file. Raises `StorageFull` (nothing
         was kept) or a database error (nothing was promised).
         """
         with _tracer.start_as_current_span("intake.accept", attributes={"cds.source": source}) as span:
             digest = self._blobs.put(data)
             header = self._with_issuer(header)
-            arguments = (digest, len(data), header, source, caller)
+            arguments = (digest, len(data), header, source, caller, route)
             try:
                 with self._begin() as session:
                     receipt = self._record(session, *arguments)
@@ -108,6 +112,7 @@ class Intake:
                 analysis_id=receipt.analysis_id,
                 duplicate=receipt.duplicate,
                 hold=receipt.hold,
+                rule=route.rule,
                 source=source,
                 bytes=len(data),
             )
@@ -159,7 +164,8 @@ class Intake:
             moved = replace(header_of(row), patient=patient)
             chosen = derive_id("instance", patient.issuer, patient.patient_id, row.sop_instance_uid or row.digest)
             if session.get(InstanceRow, chosen) is None:
-                self._insert(session, chosen, row.digest, row.size, moved, row.source, by, hold="")
+                route = Route.from_text(row.route)
+                self._insert(session, chosen, row.digest, row.size, moved, row.source, by, hold="", route=route)
             return Receipt(chosen, self._start(session, chosen, patient), duplicate=False)
 
     def _with_issuer(self, header: ImageHeader) -> ImageHeader:
@@ -169,9 +175,10 @@ class Intake:
         return replace(header, patient=PatientIdentity(self._default_issuer, patient.patient_id))
 
     def _record(
-        self, session: Session, digest: str, size: int, header: ImageHeader, source: str, caller: str
+        self, session: Session, digest: str, size: int, header: ImageHeader, source: str, caller: str, route: Route
     ) -> Receipt:
         patient = header.patient
+        only_stored = route.action is Action.STORE
         instance_id = derive_id("instance", patient.issuer, patient.patient_id, header.sop_instance_uid or digest)
         known = session.get(InstanceRow, instance_id)
         hold = "" if patient.known else NO_PATIENT
@@ -182,13 +189,21 @@ class Intake:
         elif known is None and not hold and header.sop_instance_uid and self._belongs_to_other(session, header):
             hold = PATIENT_CONFLICT
         if known is not None:
-            self._append(session, "instance.received_again", caller, known.model_dump(), source=source)
-            if known.state != "accepted":
+            self._append(session, "instance.received_again", caller, known.model_dump(), source=source, rule=route.rule)
+            if known.state == "stored" and not only_stored:  # wanted now: another sender, or new rules
+                if not hold and self._belongs_to_other(session, header):
+                    hold = PATIENT_CONFLICT
+                known.state, known.route = "held" if hold else "accepted", route.to_text()
+                if hold:
+                    self._hold(session, hold, known.id)
+            if known.state != "accepted" or only_stored:
                 waiting = select(HoldRow.kind).where(HoldRow.subject_id == known.id)
                 return Receipt(known.id, "", duplicate=True, hold=session.execute(waiting).scalars().first() or "")
             return Receipt(known.id, self._start(session, known.id, patient), duplicate=True)
-        self._insert(session, instance_id, digest, size, header, source, caller, hold)
-        if hold:
+        if only_stored:
+            hold = ""
+        self._insert(session, instance_id, digest, size, header, source, caller, hold, route)
+        if hold or only_stored:
             return Receipt(instance_id, "", duplicate=False, hold=hold)
         return Receipt(instance_id, self._start(session, instance_id, patient, new=True), duplicate=False)
 
@@ -202,9 +217,11 @@ class Intake:
         source: str,
         caller: str,
         hold: str,
+        route: Route,
     ) -> None:
         carrier: dict[str, str] = {}
         propagate.inject(carrier)
+        state = "held" if hold else "stored" if route.action is Action.STORE else "accepted"
         values: dict[str, Any] = {
             "id": instance_id,
             "digest": digest,
@@ -212,7 +229,7 @@ class Intake:
             "source": source,
             "caller": caller,
             "received_at": self._clock(),
-            "state": "held" if hold else "accepted",
+            "state": state,
             "media_type": header.media_type,
             "issuer": header.patient.issuer,
             "patient_id": header.patient.patient_id,
@@ -227,21 +244,24 @@ class Intake:
             "body_site_code": header.body_site_code,
             "laterality": header.laterality,
             "trace": carrier.get("traceparent", ""),
+            "route": route.to_text(),
         }
         # Plain inserts: a mapped object per row would cost more than everything else in this transaction.
         session.execute(_INSERT_INSTANCE, values)
         if hold:
-            session.add(
-                HoldRow(
-                    id=derive_id("hold", hold, instance_id),
-                    kind=hold,
-                    subject_id=instance_id,
-                    reason=_HOLD_REASONS[hold],
-                    created_at=values["received_at"],
-                )
+            self._hold(session, hold, instance_id)
+        self._append(session, f"instance.{state}", caller, values, source=source, hold=hold, rule=route.rule)
+
+    def _hold(self, session: Session, kind: str, instance_id: str) -> None:
+        session.add(
+            HoldRow(
+                id=derive_id("hold", kind, instance_id),
+                kind=kind,
+                subject_id=instance_id,
+                reason=_HOLD_REASONS[kind],
+                created_at=self._clock(),
             )
-        action = "instance.held" if hold else "instance.accepted"
-        self._append(session, action, caller, values, source=source, hold=hold)
+        )
 
     def _start(self, session: Session, instance_id: str, patient: PatientIdentity, *, new: bool = False) -> str:
         """Queue the champion's analysis of an instance unless it is there already."""

@@ -12,9 +12,19 @@ import os
 import socket
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    ModelWrapValidatorHandler,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from dermoscopy.errors import Misconfigured
@@ -64,6 +74,36 @@ class PacsDestination(BaseModel):
     """Authorities that sign its certificate; else ``dicom_tls_ca``, else those of the system."""
     tls_check_name: bool = True
     """Whether the certificate must be issued for ``host``."""
+
+
+Patterns = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+"""One pattern or several: a glob for the whole value, or ``/…/``, a regular expression; case is ignored."""
+
+
+class RoutingRule(BaseModel):
+    """What happens with the objects that it matches; all conditions that are given must hold (docs/dicom.md)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    action: str = "analyse"
+    calling_ae: Patterns = ()
+    station: Patterns = ()
+    sop_class: Patterns = ()
+    modality: Patterns = ()
+    body_part: Patterns = ()
+    description: Patterns = ()
+    outputs: tuple[str, ...] | None = None
+    destinations: tuple[str, ...] | None = None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _named(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            name = value.get("name", "without a name") if isinstance(value, dict) else "without a name"
+            told = "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors())
+            raise ValueError(f"rule {name!r}: {told}") from error
 
 
 class FhirDestination(BaseModel):
@@ -124,6 +164,8 @@ class Settings(BaseSettings):
     dicom_tls_mutual: bool = True
     """Whether a sender must show a certificate."""
     dicom_tls_handshake_seconds: float = Field(default=10.0, gt=0, le=120)
+    rules: tuple[RoutingRule, ...] = ()
+    """Routing of what comes by C-STORE; the first that matches decides. None: analyse all, send all everywhere."""
     pacs: tuple[PacsDestination, ...] = ()
     fhir: tuple[FhirDestination, ...] = ()
 

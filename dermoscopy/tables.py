@@ -31,7 +31,7 @@ class UtcDateTime(sa.TypeDecorator[datetime]):
 
 
 class InstanceRow(SQLModel, table=True):
-    """One image of one patient, as accepted. ``state`` is ``accepted`` or ``held``."""
+    """One image of one patient, as accepted. ``state``: ``accepted``, ``stored`` (kept, not analysed) or ``held``."""
 
     __tablename__ = "instance"
     __table_args__ = (sa.Index("ix_instance_patient", "issuer", "patient_id"),)
@@ -58,6 +58,8 @@ class InstanceRow(SQLModel, table=True):
     laterality: str = ""
     trace: str = ""
     """W3C traceparent of the request that brought it, so that one trace spans receive → deliver."""
+    route: str = Field(default="", sa_type=sa.Text, sa_column_kwargs={"server_default": ""})
+    """What was decided at the door (`dermoscopy.routing.Route`); empty: analyse it, send everything everywhere."""
 
 
 class AnalysisRow(SQLModel, table=True):
@@ -67,6 +69,12 @@ class AnalysisRow(SQLModel, table=True):
     __table_args__ = (
         sa.Index("ix_analysis_patient", "issuer", "patient_id", "created_at"),
         sa.Index("ix_analysis_created", "created_at"),
+        sa.Index(
+            "ix_analysis_queued",
+            "state",
+            sqlite_where=sa.text("state = 'queued'"),
+            postgresql_where=sa.text("state = 'queued'"),
+        ),
     )
 
     id: str = Field(primary_key=True)

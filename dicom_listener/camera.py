@@ -22,6 +22,9 @@ from dicom_listener.header import read_picture_header
 from dicom_listener.render.source import picture_instance
 from dicom_listener.syntaxes import IMAGE_CLASSES
 
+CAMERA = "Demo camera"
+"""Manufacturer of what is wrapped here: this plays a device, and the service must not take it for its own results."""
+
 
 def wrap_picture(data: bytes, patient: PatientIdentity, received_at: datetime | None = None) -> bytes:
     """A PNG or JPEG picture as a Part 10 file of a Dermoscopic Photography instance of ``patient``.
@@ -32,7 +35,7 @@ def wrap_picture(data: bytes, patient: PatientIdentity, received_at: datetime | 
     header = read_picture_header(data, patient)
     identity = derive_id("picture", patient.issuer, patient.patient_id, hashlib.sha256(data).hexdigest())
     source = SourceObject(identity, data, header, received_at or utc_now())
-    wrapped: Artifact = picture_instance(source, decode(source))
+    wrapped: Artifact = picture_instance(source, decode(source), manufacturer=CAMERA)
     return wrapped.data
 
 

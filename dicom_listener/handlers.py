@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import structlog
 from opentelemetry import trace
 
 from dermoscopy.domain import ImageHeader
 from dermoscopy.errors import DermoscopyError, IntegrityViolation, Rejected, UnsupportedImage, UnsupportedSopClass
-from dicom_listener.header import read_header
+from dermoscopy.routing import Action, Route
+from dicom_listener.header import read_header_and_facts
+from dicom_listener.rules import Facts, RefusedByRule, Rules
 from dicom_listener.status import SUCCESS, DimseStatus, TooManyObjects, status_of
 
 log = structlog.get_logger(__name__)
@@ -19,8 +21,8 @@ _tracer = trace.get_tracer(__name__)
 
 Ready = Callable[[], None]
 """Raises `Unavailable` while no object can be taken: too little room, too much work waiting."""
-Accept = Callable[[bytes, ImageHeader, str], object]
-"""Intake's door: (dataset, header, calling AE title). Returns once the object is durable; raises `DermoscopyError`."""
+Accept = Callable[[bytes, ImageHeader, str, Route], object]
+"""Intake's door: (dataset, header, calling AE title, route). Returns once it is durable; raises `DermoscopyError`."""
 OnRejected = Callable[[Rejected, ImageHeader | None, str, str], None]
 """Told of each refusal for good: (error, header if it could be read, calling AE title, SHA-256 of the bytes)."""
 
@@ -47,6 +49,7 @@ class StoreHandler:
     accept: Accept
     on_rejected: OnRejected | None = None
     ready: Ready | None = None
+    rules: Rules = field(default_factory=Rules)
 
     def __call__(self, request: StoreRequest) -> DimseStatus:
         """The status of ``request``. Never raises: the sender gets an answer and the association lives."""
@@ -54,8 +57,8 @@ class StoreHandler:
             header: ImageHeader | None = None
             try:
                 self._check_room(request)
-                header = self._checked(request)
-                self.accept(request.data, header, request.caller)
+                header, facts = self._checked(request)
+                self.accept(request.data, header, request.caller, self._route(facts, request.caller))
                 status = DimseStatus(SUCCESS)
             except Rejected as error:
                 status = status_of(error)
@@ -77,15 +80,21 @@ class StoreHandler:
         if self.ready is not None:
             self.ready()
 
-    def _checked(self, request: StoreRequest) -> ImageHeader:
+    def _route(self, facts: Facts, caller: str) -> Route:
+        decision = self.rules.decide(replace(facts, calling_ae=(caller,)))
+        if decision.route.action is Action.REFUSE:
+            raise RefusedByRule(f"The rule {decision.route.rule!r} refuses such objects.")
+        return decision.route
+
+    def _checked(self, request: StoreRequest) -> tuple[ImageHeader, Facts]:
         if request.too_large:
             raise UnsupportedImage("The object is larger than this service takes; send a single still image.")
-        header = read_header(request.data, request.transfer_syntax_uid)
+        header, facts = read_header_and_facts(request.data, request.transfer_syntax_uid)
         if (header.sop_class_uid, header.sop_instance_uid) != (request.sop_class_uid, request.sop_instance_uid):
             raise UnsupportedSopClass(
                 "SOP class or instance UID of the dataset differ from those of the C-STORE command."
             )
-        return header
+        return header, facts
 
     def _report(self, error: Rejected, header: ImageHeader | None, request: StoreRequest) -> None:
         digest = hashlib.sha256(request.data).hexdigest()

@@ -21,7 +21,8 @@ from dermoscopy.errors import (
     UnsupportedSopClass,
     UnsupportedTransferSyntax,
 )
-from dicom_listener.part10 import PARSE_ERRORS, inflate, split_part10
+from dicom_listener.part10 import MANUFACTURER, PARSE_ERRORS, inflate, split_part10
+from dicom_listener.rules import Facts
 from dicom_listener.syntaxes import (
     DEFLATED_LITTLE_ENDIAN,
     IMAGE_CLASSES,
@@ -57,7 +58,14 @@ _PICTURE_TYPES: Final[dict[str, str]] = {"PNG": "image/png", "JPEG": "image/jpeg
 
 
 def read_header(data: bytes, transfer_syntax_uid: str | None) -> ImageHeader:
+    """As `read_header_and_facts`, without the facts."""
+    return read_header_and_facts(data, transfer_syntax_uid)[0]
+
+
+def read_header_and_facts(data: bytes, transfer_syntax_uid: str | None) -> tuple[ImageHeader, Facts]:
     """Header of the dataset ``data`` (without file meta information), encoded in ``transfer_syntax_uid``.
+
+    The facts are what routing rules look at, without the calling AE title, which no dataset knows.
 
     With ``None`` ``data`` must be a Part 10 file, which states its own encoding; intake is then given the dataset of
     `split_part10`. Raises `UnreadableObject`, `UnsupportedTransferSyntax`, `UnsupportedSopClass`, `UnsupportedImage`.
@@ -80,7 +88,7 @@ def read_header(data: bytes, transfer_syntax_uid: str | None) -> ImageHeader:
         raise UnreadableObject("The bytes are not a readable DICOM dataset (damaged or truncated).") from error
 
 
-def _read(body: bytes, syntax: str) -> ImageHeader:
+def _read(body: bytes, syntax: str) -> tuple[ImageHeader, Facts]:
     buffer = BytesIO(body)
     dataset = read_dataset(
         buffer, syntax == IMPLICIT_LITTLE_ENDIAN, True, stop_when=lambda tag, _vr, _length: tag >= PIXEL_DATA
@@ -104,7 +112,7 @@ def _read(body: bytes, syntax: str) -> ImageHeader:
     study, series = _text(dataset, "StudyInstanceUID"), _text(dataset, "SeriesInstanceUID")
     if not study or not series:
         raise UnreadableObject("Study or Series Instance UID is missing (type 1): results could not refer to it.")
-    return ImageHeader(
+    header = ImageHeader(
         media_type="application/dicom",
         patient=PatientIdentity(_issuer(dataset), _text(dataset, "PatientID")),
         rows=rows,
@@ -118,6 +126,7 @@ def _read(body: bytes, syntax: str) -> ImageHeader:
         body_site_code=_body_site(dataset),
         laterality=_laterality(dataset),
     )
+    return header, _facts(dataset, header)
 
 
 def check_size(rows: int, columns: int) -> None:
@@ -226,6 +235,27 @@ def _body_site(dataset: Dataset) -> str:
 
             return str(snomed_mapping["SRT"].get(code, ""))
     return ""
+
+
+def _facts(dataset: Dataset, header: ImageHeader) -> Facts:
+    regions = dataset.get("AnatomicRegionSequence") or []
+    return Facts(
+        station=_texts(dataset, "StationName"),
+        sop_class=(header.sop_class_uid, IMAGE_CLASSES[header.sop_class_uid]),
+        modality=_texts(dataset, "Modality"),
+        body_part=(
+            *_texts(dataset, "BodyPartExamined"),
+            *([header.body_site_code] if header.body_site_code else []),
+            *(text for item in regions for text in _texts(item, "CodeMeaning")),
+        ),
+        description=(*_texts(dataset, "StudyDescription"), *_texts(dataset, "SeriesDescription")),
+        own=_text(dataset, "Manufacturer") == MANUFACTURER,
+    )
+
+
+def _texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    text = _text(dataset, keyword)
+    return (text,) if text else ()
 
 
 def _laterality(dataset: Dataset) -> str:

@@ -25,6 +25,8 @@ from dicom_listener.syntaxes import DEFLATED_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDI
 IMPLEMENTATION_CLASS_UID: Final = "2.25.148190362018469241105826531719305523063"
 """Our Implementation Class UID (PS3.7 D.3.3.2), under the UUID arc."""
 IMPLEMENTATION_VERSION_NAME: Final = "DERMOSCOPY_CDS"
+MANUFACTURER: Final = "Dermoscopy CDS"
+"""Manufacturer (0008,0070) of everything that we make, by which it is recognised when it comes back."""
 MAX_INFLATED_BYTES: Final = 512 * 1024 * 1024
 """Largest dataset that a deflated one may become: a deflate bomb stops here."""
 

@@ -22,6 +22,7 @@ from dicom_listener.admission import STOPPING, Admission, Caller, Peer, Refusal
 from dicom_listener.handlers import Accept, OnRejected, Ready, StoreHandler, StoreRequest
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_listener.refusals import RefusalReports, Refused
+from dicom_listener.rules import Rules
 from dicom_listener.server import ListenerSettings, Server
 from dicom_listener.status import OUT_OF_RESOURCES, SUCCESS
 from dicom_listener.syntaxes import IMAGE_CLASSES, NEGOTIATED_SYNTAXES, VERIFICATION
@@ -56,7 +57,7 @@ class _Load:
 
 
 class StorageListener:
-    """Receives images by C-STORE and answers C-ECHO. ``accept``, ``on_rejected`` and ``ready``: see `handlers`.
+    """Receives images by C-STORE and answers C-ECHO. ``accept``, ``on_rejected``, ``ready``: see `handlers`.
 
     ``on_refused`` is told of connections, associations and objects that were not let in (`refusals`).
     """
@@ -69,9 +70,10 @@ class StorageListener:
         *,
         on_refused: Callable[[Refused], None] | None = None,
         ready: Ready | None = None,
+        rules: Rules | None = None,
     ) -> None:
         self.settings = settings
-        self._store = StoreHandler(accept, on_rejected, ready)
+        self._store = StoreHandler(accept, on_rejected, ready, rules or Rules())
         self._refusals = RefusalReports(on_refused or (lambda _: None))
         self._admission = Admission(
             settings.ae_title,

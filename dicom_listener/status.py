@@ -9,6 +9,7 @@ status       PS3.4 Table B.2-1                    here
 ``0xC000``   Cannot Understand                    not readable, no pixel data, truncated
 ``0xC100``   Cannot Understand                    transfer syntax without a decoder
 ``0xC110``   Cannot Understand                    readable, but cannot be analysed (multi-frame, size)
+``0xC130``   Cannot Understand                    refused by a routing rule
 ``0xC1FF``   Cannot Understand                    refused for another permanent reason
 ``0xC211``   Cannot Understand                    unexpected failure here, logged
 ===========  ===================================  ==========================================================
@@ -30,6 +31,7 @@ from dermoscopy.errors import (
     UnsupportedSopClass,
     UnsupportedTransferSyntax,
 )
+from dicom_listener.rules import RefusedByRule
 
 SUCCESS: Final = 0x0000
 OUT_OF_RESOURCES: Final = 0xA700
@@ -60,6 +62,7 @@ STATUS_BY_ERROR: Final[tuple[tuple[type[DermoscopyError], int, str], ...]] = (
     (UnsupportedImage, 0xC110, "Image cannot be analysed: frames, size or pixel format"),
     (UnreadableObject, CANNOT_UNDERSTAND, "Not a readable image: damaged, truncated or no pixel data"),
     (NotDermoscopic, 0xC120, "Not a dermoscopic image"),
+    (RefusedByRule, 0xC130, "Refused by a rule of this site"),
     (Rejected, 0xC1FF, "Refused for good"),
     (TooManyObjects, OUT_OF_RESOURCES, "Too many objects in a minute; send again later"),
     (Unavailable, OUT_OF_RESOURCES, "Cannot take it now, nothing was kept; send again later"),

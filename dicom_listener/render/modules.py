@@ -25,10 +25,9 @@ from dermoscopy.codes import Code
 from dermoscopy.domain import Artifact, ArtifactKind, PatientIdentity, derive_uid
 from dermoscopy.identifiers import series_uid
 from dermoscopy.ports import RenderInput
-from dicom_listener.part10 import file_meta
+from dicom_listener.part10 import MANUFACTURER, file_meta
 from dicom_listener.syntaxes import EXPLICIT_LITTLE_ENDIAN
 
-MANUFACTURER: Final = "Dermoscopy CDS"
 DEVICE_NOTE: Final = "AI second opinion, not a diagnosis"
 CHARACTER_SET: Final = "ISO_IR 192"
 SERIES_NUMBERS: Final = {

@@ -9,9 +9,9 @@ from pydicom.sr.codedict import codes
 from dermoscopy.domain import Artifact, ArtifactKind
 from dermoscopy.overlay import draw_overlay
 from dermoscopy.ports import RenderInput
+from dicom_listener.part10 import MANUFACTURER
 from dicom_listener.render.modules import (
     DEVICE_NOTE,
-    MANUFACTURER,
     artifact,
     code_item,
     common,

@@ -10,10 +10,9 @@ from dermoscopy.codes import SITE_SKIN, site
 from dermoscopy.domain import Artifact, ArtifactKind, DermoscopicImage, SourceObject, derive_uid
 from dermoscopy.errors import UnreadableObject
 from dermoscopy.ports import RenderInput
-from dicom_listener.part10 import PARSE_ERRORS, open_dataset
+from dicom_listener.part10 import MANUFACTURER, PARSE_ERRORS, open_dataset
 from dicom_listener.render.modules import (
     CHARACTER_SET,
-    MANUFACTURER,
     SERIES_NUMBERS,
     artifact,
     code_item,
@@ -47,10 +46,10 @@ def render_source(what: RenderInput) -> Artifact:
     return picture_instance(what.source, what.image)
 
 
-def picture_instance(source: SourceObject, image: DermoscopicImage) -> Artifact:
+def picture_instance(source: SourceObject, image: DermoscopicImage, *, manufacturer: str = MANUFACTURER) -> Artifact:
     """`render_source` for a picture that has no analysis (yet)."""
     wrapped = _wrapped(source, image)
-    put(wrapped, PixelData=image.pixels.tobytes())
+    put(wrapped, Manufacturer=manufacturer, PixelData=image.pixels.tobytes())
     wrapped["PixelData"].VR = "OB"
     return artifact(ArtifactKind.SOURCE, wrapped)
 

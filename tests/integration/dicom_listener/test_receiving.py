@@ -16,6 +16,7 @@ from pynetdicom import AE, build_context
 
 from dermoscopy.domain import ImageHeader
 from dermoscopy.errors import Misconfigured, Rejected, StorageFull
+from dermoscopy.routing import Route
 from dicom_listener import scp
 from dicom_listener.part10 import split_part10
 from dicom_listener.scp import ListenerSettings, StorageListener
@@ -35,7 +36,7 @@ class Door:
     refused: list[tuple[Rejected, ImageHeader | None, str, str]] = field(default_factory=list)
     behaviour: Callable[[], None] = lambda: None
 
-    def accept(self, data: bytes, header: ImageHeader, caller: str) -> None:
+    def accept(self, data: bytes, header: ImageHeader, caller: str, route: Route) -> None:
         self.behaviour()
         self.kept.append((data, header, caller))
 

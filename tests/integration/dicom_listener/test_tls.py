@@ -46,7 +46,7 @@ class Site:
     def listen(self, *, mutual: bool = True, **settings) -> StorageListener:
         listener = StorageListener(
             ListenerSettings(port=0, tls=server_tls(self.files(), mutual=mutual), **settings),
-            lambda data, _header, _caller: self.kept.append(data),
+            lambda data, *_: self.kept.append(data),
             on_refused=self.refused.append,
         )
         listener.start()

@@ -15,6 +15,7 @@ from dermoscopy.database import UnitOfWork
 from dermoscopy.domain import ImageHeader, ModelReference, PatientIdentity
 from dermoscopy.errors import Rejected, StorageFull, UnreadableObject
 from dermoscopy.intake import NO_PATIENT, PATIENT_CONFLICT, UID_CONFLICT, Intake
+from dermoscopy.routing import Action, Route
 from dermoscopy.tables import AnalysisRow, HoldRow, InstanceRow
 
 ANNA = PatientIdentity("HOSPITAL", "1")
@@ -198,3 +199,55 @@ def test_eight_senders_at_once_make_one_instance(intake: Intake, begin: UnitOfWo
     with begin() as session:
         assert len(session.execute(select(InstanceRow)).all()) == 1
     assert len(set(queue.started)) == 1
+
+
+STORE = Route(Action.STORE, "overviews")
+
+
+def test_what_is_only_stored_is_kept_and_not_analysed(intake: Intake, begin: UnitOfWork, queue: RecordingQueue) -> None:
+    receipt = intake.accept(b"pixels", header(), source="test", caller="A", route=STORE)
+    again = intake.accept(b"pixels", header(), source="test", caller="A", route=STORE)
+    assert (receipt.analysis_id, again.duplicate, again.analysis_id) == ("", True, "")
+    with begin() as session:
+        row = session.get_one(InstanceRow, receipt.instance_id)
+    assert (row.state, Route.from_text(row.route)) == ("stored", STORE)
+    assert queue.started == []
+    assert actions(begin) == ["instance.received_again", "instance.stored"]
+
+
+def test_what_is_only_stored_needs_no_patient(intake: Intake, begin: UnitOfWork) -> None:
+    receipt = intake.accept(b"pixels", header(PatientIdentity("", "")), source="test", caller="A", route=STORE)
+    assert receipt.hold == ""
+    with begin() as session:
+        assert session.execute(select(HoldRow)).first() is None
+
+
+def test_a_stored_image_that_is_wanted_now_is_analysed(
+    intake: Intake, begin: UnitOfWork, queue: RecordingQueue
+) -> None:
+    stored = intake.accept(b"pixels", header(), source="test", caller="A", route=STORE)
+    wanted = intake.accept(b"pixels", header(), source="test", caller="B", route=Route(rule="all", outputs=("sr",)))
+    assert (wanted.instance_id, queue.started) == (stored.instance_id, [wanted.analysis_id])
+    with begin() as session:
+        row = session.get_one(InstanceRow, stored.instance_id)
+    assert (row.state, Route.from_text(row.route).outputs) == ("accepted", ("sr",))
+
+
+def test_a_stored_image_without_patient_that_is_wanted_now_is_held(
+    intake: Intake, begin: UnitOfWork, queue: RecordingQueue
+) -> None:
+    nobody = header(PatientIdentity("", ""))
+    intake.accept(b"pixels", nobody, source="test", caller="A", route=STORE)
+    wanted = intake.accept(b"pixels", nobody, source="test", caller="B")
+    assert (wanted.hold, queue.started) == (NO_PATIENT, [])
+
+
+def test_a_route_goes_with_an_image_that_a_person_gives_to_another_patient(intake: Intake, begin: UnitOfWork) -> None:
+    route = Route(rule="sr only", outputs=("sr",))
+    held = intake.accept(b"pixels", header(PatientIdentity("", "")), source="test", caller="A", route=route)
+    with begin() as session:
+        (hold,) = session.execute(select(HoldRow)).scalars()
+    moved = intake.resolve_hold(hold.id, by="me", patient=ANNA, resolution="seen")
+    assert moved is not None and moved.instance_id != held.instance_id
+    with begin() as session:
+        assert Route.from_text(session.get_one(InstanceRow, moved.instance_id).route) == route

@@ -101,3 +101,36 @@ def test_destination_names_are_unique(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CDS_FHIR", '[{"name": "x", "base_url": "http://a"}, {"name": "x", "base_url": "http://b"}]')
     with pytest.raises(Misconfigured, match="more than once: x"):
         read_settings()
+
+
+RULES = """
+[[rules]]
+name = "overviews"
+description = "/overview/"
+action = "store"
+
+[[rules]]
+name = "cameras"
+calling_ae = ["CAM*", "SCOPE1"]
+outputs = ["seg", "sr"]
+"""
+
+
+def test_rules_are_read_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "cds.toml"
+    file.write_text(RULES)
+    monkeypatch.setenv("CDS_CONFIG", str(file))
+    first, second = read_settings().rules
+    assert (first.description, first.action, first.outputs) == (("/overview/",), "store", None)
+    assert (second.calling_ae, second.outputs) == (("CAM*", "SCOPE1"), ("seg", "sr"))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"), [("acton = 'store'", "'cameras': acton"), ("modality = 7", "'cameras': modality")]
+)
+def test_a_wrong_rule_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, said: str) -> None:
+    file = tmp_path / "cds.toml"
+    file.write_text(RULES + line)
+    monkeypatch.setenv("CDS_CONFIG", str(file))
+    with pytest.raises(Misconfigured, match=f"rule {said}"):
+        read_settings()

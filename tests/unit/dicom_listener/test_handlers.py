@@ -5,7 +5,9 @@ import hashlib
 import pytest
 
 from dermoscopy.errors import BlobCorrupted, Rejected, StorageFull, UnsupportedImage
+from dermoscopy.routing import EVERYTHING, Action, Route
 from dicom_listener.handlers import StoreHandler, StoreRequest
+from dicom_listener.rules import Rule, Rules
 from dicom_listener.syntaxes import DERMOSCOPIC_PHOTOGRAPHY, EXPLICIT_LITTLE_ENDIAN
 from tests.unit.dicom_listener.samples import dataset, encoded
 
@@ -32,7 +34,8 @@ def test_the_door_gets_the_bytes_unchanged():
     seen = []
     status = StoreHandler(lambda *given: seen.append(given))(request())
     assert status.code == 0
-    data, header, caller = seen[0]
+    data, header, caller, route = seen[0]
+    assert route == EVERYTHING
     assert (data, caller) == (encoded(dataset()), "CAMERA")
     assert header.patient.patient_id == "4711"
 
@@ -75,3 +78,20 @@ def test_what_was_announced_must_be_what_comes(changes):
 
 def test_an_object_over_the_limit():
     assert StoreHandler(lambda *_: None)(request(b"", too_large=True)).code == 0xC110
+
+
+def test_a_rule_refuses_and_the_reason_names_it():
+    refused = []
+    rules = Rules([Rule("no cameras", "refuse", calling_ae=("CAM*",))])
+    handler = StoreHandler(lambda *_: pytest.fail("taken in"), lambda *given: refused.append(given), rules=rules)
+    assert handler(request()).code == 0xC130
+    assert "no cameras" in str(refused[0][0])
+
+
+def test_the_door_is_told_what_the_rules_say():
+    seen = []
+    rules = Rules([Rule("others", "store", calling_ae=("OTHER",)), Rule("dms", modality=("DMS",), outputs=("sr",))])
+    handler = StoreHandler(lambda *given: seen.append(given[3]), rules=rules)
+    handler(request())
+    handler(request(caller="OTHER"))
+    assert seen == [Route(Action.ANALYSE, "dms", ("sr",)), Route(Action.STORE, "others")]
