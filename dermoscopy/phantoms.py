@@ -312,6 +312,10 @@ def _draw_dot(canvas: Float32, where: Float64, colour: tuple[float, float, float
 
 
 def _draw_hair(random: np.random.Generator, canvas: Float32) -> None:
+    _hair(random, canvas, (52.0, 40.0, 36.0))
+
+
+def _hair(random: np.random.Generator, canvas: Float32, colour: float | tuple[float, float, float] = 1.0) -> None:
     rows, columns = canvas.shape[:2]
     start, end = random.uniform(0.0, 1.0, (2, 2)) * (rows, columns)
     bend = (start + end) / 2.0 + random.normal(0.0, 0.12, 2) * min(rows, columns)
@@ -319,4 +323,108 @@ def _draw_hair(random: np.random.Generator, canvas: Float32) -> None:
     curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * end
     points = np.rint(curve[:, ::-1] * 16.0).astype(np.int32).reshape(-1, 1, 2)
     thickness = max(1, round(min(rows, columns) / 220.0))
-    cv2.polylines(canvas, [points], False, (52.0, 40.0, 36.0), thickness, cv2.LINE_AA, 4)
+    cv2.polylines(canvas, [points], False, colour, thickness, cv2.LINE_AA, 4)
+
+
+def geometry_of(polygon: Float64) -> Geometry:
+    """Geometry of a closed polygon float64 [n, 2] of (row, column): shoelace formulas, asymmetry folded at 720 samples.
+
+    ``centre`` is the centroid. Raises `ValueError` for a polygon without area.
+    """
+    following = np.roll(polygon, -1, axis=0)
+    cross = polygon[:, 1] * following[:, 0] - following[:, 1] * polygon[:, 0]
+    signed = 0.5 * float(cross.sum())
+    if abs(signed) < 1e-9:
+        raise ValueError("the polygon has no area")
+    centroid = ((polygon + following) * cross[:, None]).sum(axis=0) / (6.0 * signed)
+    offsets = polygon - centroid
+    reach = float(np.hypot(offsets[:, 0], offsets[:, 1]).max()) * 1.01
+    scale = _OVERSAMPLING / (2.0 * reach)
+    inside = _filled((offsets + reach) * scale, _OVERSAMPLING + 1, _OVERSAMPLING + 1)
+    row, column = (values / scale - reach for values in np.nonzero(inside))
+    angle = 0.5 * math.atan2(2.0 * float(np.mean(row * column)), float(np.mean(column**2) - np.mean(row**2)))
+    cosine, sine = math.cos(angle), math.sin(angle)
+    u, v = column * cosine + row * sine, row * cosine - column * sine
+    unmatched = []
+    for mirror_u, mirror_v in ((u, -v), (-u, v)):
+        down = np.rint((mirror_u * sine + mirror_v * cosine + reach) * scale).astype(int)
+        right = np.rint((mirror_u * cosine - mirror_v * sine + reach) * scale).astype(int)
+        unmatched.append(1.0 - float(np.mean(inside[down.clip(0, _OVERSAMPLING), right.clip(0, _OVERSAMPLING)])))
+    steps = following - polygon
+    middle = (float(centroid[0]), float(centroid[1]))
+    return Geometry(
+        centre=middle,
+        centroid=middle,
+        area_px=abs(signed),
+        perimeter_px=float(np.hypot(steps[:, 0], steps[:, 1]).sum()),
+        equivalent_diameter_px=2.0 * math.sqrt(abs(signed) / math.pi),
+        asymmetry=sum(unmatched) / 2.0,
+    )
+
+
+def lesion_of(polygon: Float64, seed: int, *, rows: int = 450, columns: int = 600) -> Phantom:
+    """A plain brown lesion with a sharp border of any shape: ``polygon`` float64 [n, 2] of (row, column)."""
+    random = np.random.default_rng([seed, 99, rows, columns])
+    mask = _filled(polygon, rows, columns)
+    geometry = geometry_of(polygon)
+    inside = np.asarray(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5), np.float32)
+    outside = np.asarray(cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5), np.float32)
+    weight = _inside(outside - inside, max(0.8, geometry.equivalent_diameter_px / 120.0))
+    canvas = _blend(_skin(random, rows, columns), (134.0, 84.0, 56.0), weight * 0.9)
+    spots = np.clip(_noise(random, rows, columns, geometry.equivalent_diameter_px / 8.0), 0.0, 1.5) / 1.5
+    canvas = _blend(canvas, (84.0, 50.0, 36.0), weight * spots * 0.7)
+    canvas += random.normal(0.0, 1.6, canvas.shape).astype(np.float32)
+    return Phantom("nevus", seed, np.clip(np.rint(canvas), 0, 255).astype(np.uint8), mask, geometry)
+
+
+def with_hair(pixels: RGBPixels, count: int, seed: int, *, light: bool = False) -> tuple[RGBPixels, Mask]:
+    """``pixels`` with ``count`` curved hairs drawn over them, and where these are; ``light``: white instead of dark."""
+    random = np.random.default_rng([seed, 7, count])
+    rows, columns = pixels.shape[:2]
+    cover = np.zeros((rows, columns), np.float32)
+    for _ in range(count):
+        _hair(random, cover)
+    colour = (232.0, 222.0, 206.0) if light else (52.0, 40.0, 36.0)
+    drawn = _blend(pixels.astype(np.float32), colour, cover)
+    return np.clip(np.rint(drawn), 0, 255).astype(np.uint8), cover >= 0.5
+
+
+def with_ruler(
+    pixels: RGBPixels, pixels_per_mm: float, start: tuple[float, float], angle: float, *, millimetres: int = 10
+) -> RGBPixels:
+    """``pixels`` with a ruler as contact dermoscopes carry it: a line from ``start`` (row, column) at ``angle``
+    (radians, clockwise from the rows' direction) with ticks every 0.1 mm, longer ones every 0.5 and 1 mm.
+    """
+    fine = 4
+    along = np.array([math.cos(angle), math.sin(angle)])
+    across = np.array([along[1], -along[0]])
+    rows, columns = pixels.shape[:2]
+    cover = np.zeros((rows * fine, columns * fine), np.uint8)
+    width = max(1, round(0.03 * pixels_per_mm * fine))
+
+    def line(first: Float64, second: Float64) -> None:
+        ends = [tuple(int(v) for v in np.rint(point * fine * 16.0)) for point in (first, second)]
+        cv2.line(cover, ends[0], ends[1], 255, width, cv2.LINE_AA, 4)
+
+    origin = np.array([start[1], start[0]])
+    line(origin, origin + along * millimetres * pixels_per_mm)
+    for tick in range(10 * millimetres + 1):
+        length = 0.6 if tick % 10 == 0 else 0.4 if tick % 5 == 0 else 0.22
+        foot = origin + along * tick * pixels_per_mm / 10.0
+        line(foot, foot + across * length * pixels_per_mm)
+    weight = np.asarray(cv2.resize(cover, (columns, rows), interpolation=cv2.INTER_AREA), np.float32) / 255.0
+    drawn = _blend(pixels.astype(np.float32), (46.0, 38.0, 36.0), weight * 0.85)
+    return np.clip(np.rint(drawn), 0, 255).astype(np.uint8)
+
+
+def _filled(polygon: Float64, rows: int, columns: int) -> Mask:
+    """Pixels [rows, columns] whose centres lie inside the polygon (even-odd rule), row by row."""
+    mask = np.zeros((rows, columns), dtype=bool)
+    y0, x0 = polygon.T
+    y1, x1 = np.roll(polygon, -1, axis=0).T
+    for row in range(max(0, math.ceil(float(y0.min()))), min(rows - 1, math.floor(float(y0.max()))) + 1):
+        cut = (y0 <= row) != (y1 <= row)
+        crossings = np.sort(x0[cut] + (row - y0[cut]) / (y1[cut] - y0[cut]) * (x1[cut] - x0[cut]))
+        for left, right in zip(crossings[::2], crossings[1::2], strict=True):
+            mask[row, max(0, math.ceil(left)) : max(0, math.floor(right) + 1)] = True
+    return mask

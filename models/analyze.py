@@ -91,6 +91,8 @@ class LesionAlgorithm:
                     region = None
                 mask = _mask(region, image)
                 seen = seen.joined(quality.assess_lesion(region, image.rows, image.columns, limit))
+                if region is not None:
+                    seen = seen.joined(quality.assess_outline(output.mask_logits[0, 0], limit))
             with clock.step("novelty"):
                 seen = seen.joined(self._assess_novelty(output))
             with clock.step("measure"):
@@ -181,7 +183,8 @@ class LesionAlgorithm:
         if embedding is None or self._novelty is None:
             return Assessment((), (), {})
         distance = self._novelty.distance(output.embedding[0])
-        return quality.assess_novelty(distance, embedding.distance_p99, self._limits)
+        novelty = self._novelty.novelty(output.embedding[0])
+        return quality.assess_novelty(distance, embedding.distance_p99, self._limits, novelty)
 
     def _thresholds(self) -> dict[str, float]:
         """Every limit that took part in the answer, flat, for the record."""

@@ -52,13 +52,13 @@ def describe(
         )
     if hair >= _HAIR_WORTH_SAYING:
         sentences.append(
-            f"Hair or thin lines cover {100 * hair:.0f} % of the image: what crosses the lesion is left out of its colours; "
-            "the classes and the outline are of the image as it is."
+            f"Hair or thin lines cover {100 * hair:.0f} % of the image: what crosses the lesion is left out of its "
+            "colours; the classes and the outline are of the image as it is."
         )
     if lesion.scale_source is ScaleSource.RULER and ruler is not None:
         sentences.append(
-            f"The scale was read from {ruler.ticks} marks of a ruler in the image, taken as {ruler.tick_mm:g} mm apart: "
-            f"{ruler.pixels_per_mm:.1f} pixels per millimetre (± {100 * ruler.relative_error:.2g} %)."
+            f"The scale was read from {ruler.ticks} marks of a ruler in the image, taken as {ruler.tick_mm:g} mm "
+            f"apart: {ruler.pixels_per_mm:.1f} pixels per millimetre (± {100 * ruler.relative_error:.2g} %)."
         )
     return tuple(sentences)
 

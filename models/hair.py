@@ -3,9 +3,9 @@
 After DullRazor (Lee, Ng, Gallagher, Coldman, McLean, "DullRazor: a software approach to hair removal from images",
 Comput Biol Med 27:533, 1997), which takes a morphological closing in several directions and calls hair what the closing
 fills; its check that such a pixel lies in a long, thin structure is an opening by straight lines here, which dots and
-globules do not survive, nor most of a pigment network. The network never sees the result: it reads the image
-as it is (the manifest's preprocessing). Ruler marks and the lens's rim are thin lines, too, and may be called hair; both
-are rightly left out of colours.
+globules do not survive, nor most of a pigment network. The network never sees the result: it reads the image as it is
+(the manifest's preprocessing). Ruler marks and the lens's rim are thin lines, too, and may be called hair; both are
+rightly left out of colours.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ UInt8 = npt.NDArray[np.uint8]
 
 WORKING_SIDE = 288
 """Longer side, in pixels, at which hair is looked for."""
-WIDEST = 9
+WIDEST = 7
 """Pixels at that size that the closing spans: wider dark structure is no hair."""
-STRAIGHT = 25
+STRAIGHT = 15
 """Pixels at that size over which a hair runs straight somewhere."""
-PURE = 0.35
+PURE = 0.5
 """Share of thin structure around a hair that lies on such straight lines: less in the mesh of a pigment network."""
 _AROUND = 31
 DARKER, LIGHTER = 11, 22

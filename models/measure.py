@@ -189,7 +189,8 @@ def _solidity(outline: Float64) -> float:
 
 def _colours(image: DermoscopicImage, region: Region, hair: Mask | None) -> Colours:
     """Colours of the region beside the skin around it. Hair that crosses it is left out, or, where that would leave
-    less than half of the lesion, filled in from beside the hair."""
+    less than half of the lesion, filled in from beside the hair.
+    """
     place, mask = _with_margin(image, region)
     pixels: RGBPixels = image.pixels[place]
     if hair is None or not hair[place].any():

@@ -38,9 +38,12 @@ DEFAULTS: Mapping[str, float] = {
     "coverage_min": 0.0005,
     "coverage_max": 0.95,
     "embedding_distance_factor": 1.5,
+    "novelty_max": 1.0,
+    "outline_certainty_min": 0.9,
 }
 """Limits of the scores below; ``…_min`` and ``…_max`` bound the score of that name."""
 _WORKING_SIDE = 384
+_SUREST = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,20 @@ def assess_lesion(region: Region | None, rows: int, columns: int, limit: Mapping
     return Assessment((), tuple(doubts), {"coverage": coverage, "frame_contact": contact})
 
 
+def assess_outline(mask_logits: npt.NDArray[np.float32], limit: Mapping[str, float]) -> Assessment:
+    """How sure the network is of its surest pixels: mean probability of the top 0.5 % of ``mask_logits`` [h, w].
+
+    A lesion has a middle that is lesion beyond doubt. On skin without one the network, which never saw such an image in
+    training, still draws something, but is nowhere sure of it.
+    """
+    count = max(1, round(_SUREST * mask_logits.size))
+    surest = np.partition(mask_logits.ravel(), -count)[-count:].astype(np.float64)
+    certainty = float(np.mean(1.0 / (1.0 + np.exp(-np.clip(surest, -30.0, 30.0)))))
+    unsure = certainty < limit["outline_certainty_min"]
+    doubts = (Reason("no_lesion", "no lesion stands out from the skin"),) if unsure else ()
+    return Assessment((), doubts, {"outline_certainty": certainty})
+
+
 def assess_hair(hair: Mask) -> Assessment:
     """The share of the frame under ``hair`` [rows, columns]. It is recorded and said, and is no reason to abstain."""
     return Assessment((), (), {"hair": float(hair.mean())})
@@ -132,23 +149,33 @@ class EmbeddingReferenceStatistics:
     """Class means and shared precision of the training embeddings after a PCA.
 
     ``mean`` [D] and ``components`` [K, D] project an embedding; ``class_means`` [C, K]; ``precision`` [K, K].
+    ``leading`` [L, D] spans what training images differ in most, and ``scaling`` [2, 2] (offset, spread) brings the
+    logarithms of distance and residual to one scale; packages before 1.1 have neither.
     """
 
     mean: npt.NDArray[np.float64]
     components: npt.NDArray[np.float64]
     class_means: npt.NDArray[np.float64]
     precision: npt.NDArray[np.float64]
+    leading: npt.NDArray[np.float64] | None = None
+    scaling: npt.NDArray[np.float64] | None = None
 
     @classmethod
     def load(cls, data: bytes) -> EmbeddingReferenceStatistics:
         """Read the ``.npz`` that training wrote. Raises `Misconfigured` if arrays are absent or do not fit together."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                read = {name: np.asarray(arrays[name], np.float64) for name in cls.__slots__}
+                known = set(arrays.files)
+                wanted = [name for name in cls.__slots__ if name in known or name not in ("leading", "scaling")]
+                read = {name: np.asarray(arrays[name], np.float64) for name in wanted}
         except (KeyError, ValueError, OSError) as error:
             raise Misconfigured(f"embedding reference cannot be read: {error}") from error
         k, d = read["components"].shape
-        if read["mean"].shape != (d,) or read["class_means"].shape[1:] != (k,) or read["precision"].shape != (k, k):
+        fits = (
+            read["mean"].shape == (d,) and read["class_means"].shape[1:] == (k,) and read["precision"].shape == (k, k)
+        )
+        fits = fits and read.get("leading", read["components"]).shape[1:] == (d,)
+        if not fits or read.get("scaling", np.zeros((2, 2))).shape != (2, 2):
             shapes = ", ".join(f"{name} {values.shape}" for name, values in read.items())
             raise Misconfigured(f"embedding reference: shapes do not fit together: {shapes}")
         return cls(**read)
@@ -160,13 +187,41 @@ class EmbeddingReferenceStatistics:
         squared = np.einsum("ck,kl,cl->c", offsets, self.precision, offsets)
         return float(np.sqrt(max(0.0, float(squared.min()))))
 
+    def residual(self, embedding: npt.NDArray[np.float32]) -> float:
+        """Share (0…1) of the length of ``embedding`` [D] that lies outside what training images differ in most.
 
-def assess_novelty(distance: float, distance_p99: float, limit: Mapping[str, float]) -> Assessment:
-    """Out of distribution when farther than ``embedding_distance_factor`` × the 99th percentile of known images."""
+        After Wang et al., "ViM: Out-Of-Distribution with Virtual-logit Matching", CVPR 2022. Raises `Misconfigured`
+        where the reference has no leading directions.
+        """
+        if self.leading is None:
+            raise Misconfigured("embedding reference: no leading directions, so there is no residual")
+        values = np.asarray(embedding, np.float64)
+        offset = values - self.mean
+        outside = offset - self.leading.T @ (self.leading @ offset)
+        return float(np.linalg.norm(outside) / max(float(np.linalg.norm(values)), 1e-12))
+
+    def novelty(self, embedding: npt.NDArray[np.float32]) -> float | None:
+        """Distance and residual as one figure, 1 at the limit chosen on the validation fold; ``None`` without them."""
+        if self.leading is None or self.scaling is None:
+            return None
+        measured = np.log(np.maximum([self.distance(embedding), self.residual(embedding)], 1e-12))
+        return float(((measured - self.scaling[:, 0]) / self.scaling[:, 1]).sum())
+
+
+def assess_novelty(
+    distance: float, distance_p99: float, limit: Mapping[str, float], novelty: float | None = None
+) -> Assessment:
+    """Out of distribution when ``novelty`` is beyond its limit or, in packages without it, when the embedding lies
+    farther than ``embedding_distance_factor`` × the 99th percentile of known images.
+    """
     novel = distance > limit["embedding_distance_factor"] * distance_p99
+    if novelty is not None:
+        novel = novelty > limit["novelty_max"]
     words = "the image is unlike everything the model was trained on"
     doubts = (Reason("unlike_training", words),) if novel else ()
     scores = {"embedding_distance": distance, "embedding_distance_relative": distance / distance_p99}
+    if novelty is not None:
+        scores["novelty"] = novelty
     return Assessment((), doubts, scores)
 
 

@@ -37,7 +37,7 @@ PERIODS = (2.6, 48.0)
 FEWEST_TICKS = 20
 """Ticks in a row that make a ruler."""
 LEAST_PERIODIC = 0.25
-"""Share of the variation along the line that one period and its first overtone explain."""
+"""Share of the variation along the line that its mean over all periods explains."""
 LEAST_LONGER = 8.0
 """By how many standard errors every fifth tick must reach farther than the others."""
 LARGEST_ERROR = 0.02
@@ -168,7 +168,8 @@ def _strip(marks: UInt8, start: Float64, end: Float64) -> _Strip:
 
 def _sampled(marks: UInt8, start: Float64, end: Float64, shift: float, turn: float, half: int) -> Float32:
     """float32 [2 · half + 1, n]: lines parallel to one that is moved by ``shift`` and turned so that its ends move by
-    ``turn`` more, a pixel apart."""
+    ``turn`` more, a pixel apart.
+    """
     length = float(np.linalg.norm(end - start))
     along = (end - start) / length
     places = np.arange(int(length) + 1, dtype=np.float64)
@@ -185,7 +186,7 @@ def _comb(strip: _Strip) -> _Comb | None:
     for side in (strip.marks[: strip.half][::-1], strip.marks[strip.half + 1 :]):
         for nearest, farthest in ((1, 3), (2, 5)):
             profile = side[nearest:farthest].mean(axis=0).astype(np.float64)
-            profile = np.minimum(profile, 2.0 * float(np.percentile(profile, 80)))
+            profile = np.minimum(profile, float(np.percentile(profile, 97)))
             for period in _periods(profile):
                 comb = _ticks(profile, period)
                 if comb is not None and _fifth_is_longer(side, comb):
@@ -194,7 +195,9 @@ def _comb(strip: _Strip) -> _Comb | None:
 
 
 def _periods(profile: Float64) -> list[float]:
-    """The three likeliest periods of a darkness along a line: highest peaks of its spectrum."""
+    """The likeliest periods of a darkness along a line: highest peaks of its spectrum, and twice and thrice the first,
+    since the overtones of narrow ticks are as high as the ground tone.
+    """
     size = 1 << (4 * len(profile)).bit_length()
     smooth = cv2.blur(profile[None], (51, 1), borderType=cv2.BORDER_REFLECT)[0]
     power = np.abs(np.fft.rfft((profile - smooth) * np.hanning(len(profile)), size)) ** 2
@@ -202,23 +205,20 @@ def _periods(profile: Float64) -> list[float]:
     peak = np.zeros(len(power), dtype=bool)
     peak[1:-1] = (power[1:-1] > power[:-2]) & (power[1:-1] >= power[2:])
     peak &= (frequency >= 1.0 / PERIODS[1]) & (frequency <= 1.0 / PERIODS[0])
-    best = np.flatnonzero(peak)[np.argsort(-power[peak])][:3]
-    return [float(1.0 / frequency[index]) for index in best]
+    found = [float(1.0 / frequency[index]) for index in np.flatnonzero(peak)[np.argsort(-power[peak])][:4]]
+    return found + [times * period for period in found[:1] for times in (2.0, 3.0) if times * period <= PERIODS[1]]
 
 
 def _ticks(profile: Float64, period: float) -> _Comb | None:
     """The regular comb of about this period in a darkness along a line, if it explains what is seen there."""
     places = np.arange(len(profile))
-    waves = [np.ones(len(profile)), places - places.mean()]
-    for overtone in (1, 2):
-        turns = 2.0 * math.pi * overtone * places / period
-        waves += [np.cos(turns), np.sin(turns)]
-    design = np.stack(waves, axis=1)
-    weights, *_ = np.linalg.lstsq(design, profile, rcond=None)
-    explained = float(np.var(design[:, 2:] @ weights[2:])) / max(float(np.var(profile)), 1e-9)
-    if explained < LEAST_PERIODIC:
+    bins = max(4, round(period))
+    phase = np.floor((places % period) / period * bins).astype(int).clip(0, bins - 1)
+    folded = (np.bincount(phase, profile, bins) / np.maximum(np.bincount(phase, minlength=bins), 1))[phase]
+    if float(folded.var()) < LEAST_PERIODIC * max(float(profile.var()), 1e-9):
         return None
-    first = (math.atan2(weights[3], weights[2]) / (2.0 * math.pi) * period) % period
+    wave = np.exp(2j * math.pi * places / period) @ (profile - profile.mean())
+    first = (float(np.angle(wave)) / (2.0 * math.pi) * period) % period
     count = int((len(profile) - 1 - first) / period) + 1
     if count < FEWEST_TICKS:
         return None
@@ -243,13 +243,10 @@ def _fifth_is_longer(side: Float32, comb: _Comb) -> bool:
     on = comb.first + comb.period * numbers
     depths = side[1 : 2 + min(len(side) - 2, math.ceil(9.0 * comb.period))]
     level = float(np.median(np.interp(on, places, depths[:3].mean(axis=0))))
-    darkness = np.stack(
-        [
-            np.interp(on, places, row) - 0.5 * (np.interp(on - comb.period / 2, places, row) + np.interp(on + comb.period / 2, places, row))
-            for row in np.minimum(depths, 1.5 * level)
-        ]
-    )
-    reach = darkness.sum(axis=0)
+    beside = [on - comb.period / 2.0, on + comb.period / 2.0]
+    reach = np.zeros(comb.ticks)
+    for row in np.minimum(depths, 1.5 * level):
+        reach += np.interp(on, places, row) - 0.5 * sum(np.interp(where, places, row) for where in beside)
     best = max(range(5), key=lambda phase: float(reach[numbers % 5 == phase].mean()))
     longer, others = reach[numbers % 5 == best], reach[numbers % 5 != best]
     error = math.sqrt(float(longer.var()) / len(longer) + float(others.var()) / len(others))

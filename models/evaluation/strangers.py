@@ -2,8 +2,8 @@
 
 Every family varies in colour, scale, layout and sharpness from picture to picture, so that no single trait gives it
 away. Drawn pictures are a floor, not a proof: a real clinical photograph is richer than these. Where scikit-learn or
-matplotlib is installed, crops of the photographs that they carry (a portrait, a building, a flower; CC BY 2.0 and public
-domain) stand beside the drawn ones; `empty_crops` cuts skin without lesion out of real dermoscopy.
+matplotlib is installed, crops of the photographs that they carry (a portrait, a building, a flower; CC BY 2.0 and
+public domain) stand beside the drawn ones; `empty_crops` cuts skin without lesion out of real dermoscopy.
 """
 
 from __future__ import annotations
@@ -130,7 +130,11 @@ def _lay(canvas: Float32, shape: npt.NDArray[np.uint8], surface: Float32, softne
 def _photographed(random: Random, canvas: Float32) -> RGBPixels:
     """Light, focus, sensor noise and JPEG of a camera."""
     rows, columns = canvas.shape[:2]
-    lit = canvas * float(random.uniform(0.8, 1.12)) * (1.0 + 0.05 * _cloud(random, rows, columns, columns / 1.2))[..., None]
+    lit = (
+        canvas
+        * float(random.uniform(0.8, 1.12))
+        * (1.0 + 0.05 * _cloud(random, rows, columns, columns / 1.2))[..., None]
+    )
     lit = np.asarray(cv2.GaussianBlur(lit, (0, 0), float(random.uniform(0.5, 1.4))), np.float32)
     lit = lit + random.normal(0.0, float(random.uniform(1.0, 4.0)), lit.shape)
     pixels = np.clip(np.rint(lit), 0, 255).astype(np.uint8)
@@ -145,7 +149,9 @@ def _moles(random: Random, canvas: Float32, shape: npt.NDArray[np.uint8], most: 
         radius = max(2, round(min(shape.shape) * float(random.uniform(0.006, 0.02))))
         colour = tuple(float(v) for v in random.uniform((70, 40, 30), (130, 85, 60)))
         axes = (radius, max(1, round(radius * float(random.uniform(0.7, 1.0)))))
-        cv2.ellipse(canvas, (int(column), int(row)), axes, float(random.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
+        cv2.ellipse(
+            canvas, (int(column), int(row)), axes, float(random.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA
+        )
 
 
 # --- the families
@@ -211,10 +217,13 @@ def _face(random: Random, rows: int, columns: int) -> RGBPixels:
     _lay(canvas, shoulders, _plain(random, rows, columns, _any_colour(random, 10, 220), 8.0), 1.5)
     hair = np.zeros((rows, columns), np.uint8)
     cv2.ellipse(hair, (middle[0], middle[1] - down // 5), (int(across * 1.15), int(down * 1.1)), 0, 0, 360, 255, -1)
-    _lay(canvas, hair, _plain(random, rows, columns, tuple(float(v) for v in random.uniform(15, 150, 3) * (1.0, 0.8, 0.6)), 14.0), 2.0)  # type: ignore[arg-type]  # fmt: skip
+    red, green, blue = (float(v) for v in random.uniform(15, 150, 3) * (1.0, 0.8, 0.6))
+    _lay(canvas, hair, _plain(random, rows, columns, (red, green, blue), 14.0), 2.0)
     skin = _skin_colour(random)
     face = np.zeros((rows, columns), np.uint8)
-    cv2.rectangle(face, (middle[0] - across // 2, middle[1]), (middle[0] + across // 2, middle[1] + int(down * 1.35)), 255, -1)
+    cv2.rectangle(
+        face, (middle[0] - across // 2, middle[1]), (middle[0] + across // 2, middle[1] + int(down * 1.35)), 255, -1
+    )
     cv2.ellipse(face, middle, (across, down), 0, 0, 360, 255, -1)
     _lay(canvas, face, _plain(random, rows, columns, skin, 3.0), 1.5)
     for sign in (-1, 1):
@@ -222,9 +231,13 @@ def _face(random: Random, rows: int, columns: int) -> RGBPixels:
         cv2.ellipse(canvas, eye, (across // 6, across // 12), 0, 0, 360, (235, 230, 228), -1, cv2.LINE_AA)
         cv2.circle(canvas, eye, max(2, across // 13), _any_colour(random, 20, 110), -1, cv2.LINE_AA)
         brow = (eye[0], eye[1] - across // 5)
-        cv2.ellipse(canvas, brow, (across // 4, across // 16), 0, 180, 360, (60, 42, 34), max(2, across // 18), cv2.LINE_AA)
+        cv2.ellipse(
+            canvas, brow, (across // 4, across // 16), 0, 180, 360, (60, 42, 34), max(2, across // 18), cv2.LINE_AA
+        )
     shade = tuple(0.82 * v for v in skin)
-    cv2.line(canvas, middle, (middle[0] + across // 12, middle[1] + down // 4), shade, max(2, across // 14), cv2.LINE_AA)
+    cv2.line(
+        canvas, middle, (middle[0] + across // 12, middle[1] + down // 4), shade, max(2, across // 14), cv2.LINE_AA
+    )
     mouth = (middle[0], middle[1] + int(down * 0.52))
     cv2.ellipse(canvas, mouth, (across // 3, across // 12), 0, 0, 360, (176, 88, 86), -1, cv2.LINE_AA)
     _moles(random, canvas, face, 2)
@@ -237,13 +250,35 @@ def _document(random: Random, rows: int, columns: int) -> RGBPixels:
     canvas = np.full((rows, columns, 3), paper, np.uint8)
     size = float(random.uniform(0.35, 1.0))
     ink = tuple(float(v) for v in random.uniform(5, 90, 3))
-    words = ("patient", "lesion", "excision", "report", "naevus", "margin", "clear", "mm", "date", "12.04.", "the", "of")
+    words = (
+        "patient",
+        "lesion",
+        "excision",
+        "report",
+        "naevus",
+        "margin",
+        "clear",
+        "mm",
+        "date",
+        "12.04.",
+        "the",
+        "of",
+    )
     pitch = round(34 * size)
     for y in range(pitch * 2, rows - pitch, pitch):
         if random.random() < 0.12:
             continue
         line = " ".join(words[int(k)] for k in random.integers(len(words), size=int(random.integers(3, 14))))
-        cv2.putText(canvas, line, (int(20 * size) + 8, y), cv2.FONT_HERSHEY_SIMPLEX, size, ink, max(1, round(2 * size)), cv2.LINE_AA)
+        cv2.putText(
+            canvas,
+            line,
+            (int(20 * size) + 8, y),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            size,
+            ink,
+            max(1, round(2 * size)),
+            cv2.LINE_AA,
+        )
     if random.random() < 0.4:
         for x in range(20, columns, columns // 4):
             cv2.line(canvas, (x, rows // 3), (x, rows // 2), ink, 1)
@@ -298,7 +333,9 @@ def _histology(random: Random, rows: int, columns: int) -> RGBPixels:
 def _screenshot(random: Random, rows: int, columns: int) -> RGBPixels:
     """Windows, bars, buttons, text and a chart in a light or dark theme."""
     dark = random.random() < 0.4
-    canvas = np.full((rows, columns, 3), _any_colour(random, 10, 60) if dark else _any_colour(random, 215, 255), np.uint8)
+    canvas = np.full(
+        (rows, columns, 3), _any_colour(random, 10, 60) if dark else _any_colour(random, 215, 255), np.uint8
+    )
     ink = (225, 225, 230) if dark else (30, 32, 38)
     accent = _any_colour(random, 30, 230)
     cv2.rectangle(canvas, (0, 0), (columns, rows // 14), accent, -1)
@@ -308,7 +345,9 @@ def _screenshot(random: Random, rows: int, columns: int) -> RGBPixels:
         cv2.rectangle(canvas, (left, top), (right, bottom), _any_colour(random, 30, 250), -1)
         cv2.rectangle(canvas, (left, top), (right, bottom), ink, 1)
         for y in range(top + 18, min(bottom, rows) - 6, 18):
-            cv2.putText(canvas, "Study 2041  series 3  OK", (left + 6, y), cv2.FONT_HERSHEY_PLAIN, 0.9, ink, 1, cv2.LINE_AA)
+            cv2.putText(
+                canvas, "Study 2041  series 3  OK", (left + 6, y), cv2.FONT_HERSHEY_PLAIN, 0.9, ink, 1, cv2.LINE_AA
+            )
     if random.random() < 0.5:
         steps = np.cumsum(random.normal(0, 9, 60)) + rows * 0.6
         chart = np.stack([np.linspace(columns * 0.1, columns * 0.9, 60), np.clip(steps, 20, rows - 20)], axis=1)
@@ -327,11 +366,16 @@ def _radiograph(random: Random, rows: int, columns: int) -> RGBPixels:
         cv2.line(canvas, (columns // 2, 0), (columns // 2, rows), 190.0, columns // 12)
         for rib in range(9):
             y = int(rows * (0.15 + 0.08 * rib))
-            cv2.ellipse(canvas, (columns // 2, y), (int(columns * 0.38), rows // 8), 0, 200, 340, 130.0, max(4, rows // 50))
+            cv2.ellipse(
+                canvas, (columns // 2, y), (int(columns * 0.38), rows // 8), 0, 200, 340, 130.0, max(4, rows // 50)
+            )
     else:
         for bone in range(int(random.integers(2, 6))):
             x = int(columns * (0.15 + 0.16 * bone))
-            ends = ((x, int(rows * random.uniform(0.0, 0.2))), (x + int(random.normal(0, 30)), int(rows * random.uniform(0.7, 1.0))))
+            ends = (
+                (x, int(rows * random.uniform(0.0, 0.2))),
+                (x + int(random.normal(0, 30)), int(rows * random.uniform(0.7, 1.0))),
+            )
             cv2.line(canvas, *ends, 185.0, max(10, columns // 16), cv2.LINE_AA)
             for end in ends:
                 cv2.circle(canvas, end, max(9, columns // 22), 205.0, -1, cv2.LINE_AA)
@@ -341,7 +385,7 @@ def _radiograph(random: Random, rows: int, columns: int) -> RGBPixels:
 
 
 def _fundus(random: Random, rows: int, columns: int) -> RGBPixels:
-    """The back of an eye: an orange disc in a black frame, with vessels and a bright optic disc. Its colours are skin's."""
+    """The back of an eye: an orange disc in a black frame, with vessels and a bright optic disc, as red as skin."""
     side = min(rows, columns)
     middle = np.array([columns / 2, rows / 2])
     colour = tuple(float(v) for v in np.array([196.0, 92.0, 44.0]) + random.normal(0, 14, 3))
@@ -354,7 +398,9 @@ def _fundus(random: Random, rows: int, columns: int) -> RGBPixels:
             heading += float(random.normal(0, 0.12))
             points.append(points[-1] + side * 0.017 * np.array([math.cos(heading), math.sin(heading)]))
         line = np.rint(points).astype(np.int32).reshape(-1, 1, 2)
-        cv2.polylines(canvas, [line], False, (120.0, 30.0, 22.0), max(1, int(side * random.uniform(0.004, 0.012))), cv2.LINE_AA)
+        cv2.polylines(
+            canvas, [line], False, (120.0, 30.0, 22.0), max(1, int(side * random.uniform(0.004, 0.012))), cv2.LINE_AA
+        )
     cv2.circle(canvas, (int(disc[0]), int(disc[1])), int(side * 0.06), (248.0, 206.0, 128.0), -1, cv2.LINE_AA)
     y, x = np.mgrid[:rows, :columns]
     canvas[np.hypot(x - middle[0], y - middle[1]) > 0.48 * side] = 4.0
@@ -365,7 +411,9 @@ def _empty(random: Random, rows: int, columns: int) -> RGBPixels:
     """Drawn skin without a lesion, with and without hair and vignette."""
     hairs = int(random.integers(0, 14))
     seed = int(random.integers(1 << 30))
-    return phantom(seed, kind="empty", rows=rows, columns=columns, hairs=hairs, vignette=bool(random.random() < 0.5)).pixels
+    return phantom(
+        seed, kind="empty", rows=rows, columns=columns, hairs=hairs, vignette=bool(random.random() < 0.5)
+    ).pixels
 
 
 FAMILIES: dict[str, Callable[[Random, int, int], RGBPixels]] = {

@@ -198,7 +198,7 @@ def _write_embedding_reference(
     measured = {
         name: distances(reference, answer.embedding) for name, answer in predictions.items() if name != "reference"
     }
-    write_reference(path, reference, measured["validation"])
+    write_reference(path, reference, predictions["validation"].embedding)
     limit = options.novelty_factor * np.quantile(measured["validation"], 0.99)
     strange = {name: float(distances(reference, values[None])[0] / limit) for name, values in unlike.items()}
     return {"strangers_relative_to_limit": strange} | {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 
 import pytest
 
@@ -91,7 +92,7 @@ def test_measurements_name_real_attributes_once():
     named = [row.attribute for row in codes.MEASUREMENTS]
     assert len(named) == len(set(named))
     assert set(named) <= attributes
-    assert attributes - set(named) == {"colour_fractions", "centroid", "bounding_box"}
+    assert attributes - set(named) == {"colour_fractions", "centroid", "bounding_box", "scale_source"}
 
 
 def test_the_local_system_is_one_identity_in_both_standards():
@@ -120,3 +121,11 @@ def test_class_code_prefers_snomed():
 def test_a_system_without_a_dicom_scheme_is_an_error():
     with pytest.raises(KeyError):
         _ = codes.AI_ASSERTED.scheme
+
+
+def test_every_reason_that_an_algorithm_gives_has_a_code():
+    """Read from the source: a reason without a code would break the report of the image that needs it."""
+    folder = Path(__file__).parents[3] / "models"
+    given = {code for path in folder.glob("*.py") for code in re.findall(r'Reason\(\s*"(\w+)"', path.read_text())}
+    assert {"blur", "ambiguous", "no_lesion"} <= given <= set(codes.ABSTENTION_REASONS)
+    assert all(len(code.code) <= 16 for code in codes.ABSTENTION_REASONS.values())
