@@ -152,14 +152,32 @@ RATIO = _unit("1", "1")
 CLASSIFICATION = _local("classification", "Lesion classification by image analysis")
 MELANOMA_RISK = _local("melanoma-risk", "Melanoma risk by image analysis")
 MALIGNANCY_RISK = _local("malignancy-risk", "Malignancy risk by image analysis")
-CONFIDENCE = _local("confidence", "Confidence of the most probable class")
+CONFIDENCE = _local("confidence", "Calibrated probability of the class called")
 TRIAGE_TIER = _local("triage", "Triage tier by image analysis")
 EXPLANATION = _local("explanation", "Explanation of the image analysis")
 ABSTENTION = _local("abstention", "Reason for which the algorithm abstained")
+PREDICTION_SET = _local("prediction-set", "Class that cannot be excluded")
+DECISION_NOTE = _local("decision-note", "Why the class called is not the most probable")
 LESION_SIZE = _local("lesion-size", "Lesion size in the image")
 LESION_BORDER = _local("lesion-border", "Lesion border in the image")
 IMAGE_QUALITY = _dcm("111101", "Image Quality")
 LESION_COLOUR = _dcm("130832", "Skin lesion color")
+
+ABSTENTION_REASONS: Mapping[str, Code] = MappingProxyType(
+    {
+        "not_dermoscopy": _local("not-dermoscopy", "Not a dermoscopic image of skin"),
+        "too_small": _local("too-small", "Image too small"),
+        "blur": _local("blur", "Image blurred"),
+        "exposure": _local("exposure", "Image under- or overexposed"),
+        "glare": _local("glare", "Glare covers much of the image"),
+        "no_lesion": _local("no-lesion", "No lesion found"),
+        "lesion_cut_off": _local("lesion-cut-off", "Lesion not wholly in the image"),
+        "unlike_training": _local("unlike-training", "Unlike the images the model was trained on"),
+        "low_confidence": _local("low-confidence", "No class likely enough"),
+        "ambiguous": _local("ambiguous", "Too many classes cannot be excluded"),
+    }
+)
+"""By `dermoscopy.domain.Reason.code`."""
 
 AREA = _sct("42798000", "Area")
 PERIMETER = _sct("131191004", "Perimeter")

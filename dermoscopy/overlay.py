@@ -95,7 +95,12 @@ def draw_overlay(image: DermoscopicImage, finding: Finding) -> RGBPixels:
 
 def _legend(image: DermoscopicImage, finding: Finding) -> list[str]:
     if finding.primary:
-        named = f"most probable: {CLASS_TITLES[finding.primary]}, {finding.confidence:.0%}"
+        title = CLASS_TITLES[finding.primary]
+        named = f"most probable: {title}, {finding.confidence:.0%}"
+        if finding.decision_note:
+            likeliest = max(finding.classes, key=lambda one: one.probability)
+            named = f"called: {title}, {finding.confidence:.0%}; more probable: "
+            named += f"{CLASS_TITLES[likeliest.label]}, {likeliest.probability:.0%}"
     else:
         named = "no class named: the algorithm abstains"
     measured = finding.measurements

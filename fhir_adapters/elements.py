@@ -50,9 +50,12 @@ def quantity(value: float, unit: Code, digits: int = 4) -> JsonObject:
     }
 
 
-def absent(reason: Code, text: str) -> JsonObject:
-    """``dataAbsentReason`` with its explanation (https://hl7.org/fhir/R4/valueset-data-absent-reason.html)."""
-    return {"dataAbsentReason": concept(reason, text=text)}
+def absent(reason: Code, text: str, *causes: Code) -> JsonObject:
+    """``dataAbsentReason`` with its explanation (https://hl7.org/fhir/R4/valueset-data-absent-reason.html).
+
+    ``causes`` say it in our own codes: the binding is extensible, and wants one coding of its own value set.
+    """
+    return {"dataAbsentReason": concept(reason, *causes, text=text)}
 
 
 def own_identifier(urn: str) -> JsonObject:

@@ -32,6 +32,7 @@ from dermoscopy.domain import (
     ModelReference,
     PatientIdentity,
     Quality,
+    Reason,
     Triage,
     TriageTier,
     derive_uid,
@@ -125,6 +126,33 @@ def make_finding(tier: TriageTier = TriageTier.URGENT, **changes: object) -> Fin
         embedding=np.linspace(0, 1, 1280, dtype=np.float32),
     )
     return dataclasses.replace(finding, **changes)  # type: ignore[arg-type]
+
+
+NOTE = "Called basal cell carcinoma although melanocytic nevus is more probable, because it weighs 4.9 times as much."
+
+
+def called_otherwise() -> Finding:
+    """A finding whose called class is not the most probable one, of a model with prediction sets."""
+    made = make_finding(TriageTier.EXPEDITED)
+    probabilities = {LesionClass.NV: 0.55, LesionClass.BCC: 0.21, LesionClass.BKL: 0.24}
+    return dataclasses.replace(
+        made,
+        classes=tuple(ClassProbability(k, 0.0, probabilities.get(k, 0.0)) for k in LesionClass),
+        primary=LesionClass.BCC,
+        confidence=0.21,
+        melanoma_risk=0.0,
+        malignancy_risk=0.21,
+        prediction_set=(LesionClass.NV, LesionClass.BKL, LesionClass.BCC),
+        decision_note=NOTE,
+        inference=dataclasses.replace(made.inference, thresholds={"set.alpha": 0.1, "decision.bcc": 4.9}),
+    )
+
+
+def not_answered() -> Finding:
+    """An abstention for two reasons."""
+    reasons = (Reason("blur", "the image is blurred"), Reason("ambiguous", "too many classes cannot be excluded"))
+    words = "; ".join(reason.words for reason in reasons)
+    return make_finding(TriageTier.UNDETERMINED, abstention=words, abstention_reasons=reasons)
 
 
 def make_header(patient: PatientIdentity = PATIENT, name: str = "1", **changes: object) -> ImageHeader:

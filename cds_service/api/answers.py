@@ -20,13 +20,19 @@ class _Answer(BaseModel):
 class Diagnosis(_Answer):
     """Calibrated probabilities of the seven HAM10000 classes. A second opinion of a machine, not a diagnosis."""
 
-    primary: LesionClass | None = Field(description="Most probable class; null when the algorithm abstains")
-    confidence: float = Field(ge=0, le=1)
+    primary: LesionClass | None = Field(description="The class called; null when the algorithm abstains")
+    confidence: float = Field(ge=0, le=1, description="Probability of the class called")
     melanoma_risk: float = Field(ge=0, le=1)
     malignancy_risk: float = Field(
         ge=0, le=1, description="Melanoma, basal cell carcinoma and actinic keratosis together"
     )
     all_classes: dict[LesionClass, float]
+    most_probable: LesionClass
+    decision_note: str = Field(default="", description="Why the class called is not the most probable one; empty if so")
+    prediction_set: list[LesionClass] = Field(
+        default_factory=list,
+        description="Classes that cannot be excluded at the model's error rate, most probable first",
+    )
 
 
 class RegionStatistics(_Answer):
@@ -62,6 +68,13 @@ class Segmentation(_Answer):
         default=None, description="PNG, base64: 255 inside, 0 outside. Left out where links name it"
     )
     region_statistics: RegionStatistics | None = Field(description="Null when no lesion was found")
+
+
+class ReasonAnswer(_Answer):
+    """One reason for which the algorithm does not answer."""
+
+    code: str = Field(examples=["blur"])
+    words: str
 
 
 class TriageAnswer(_Answer):
@@ -105,6 +118,7 @@ class AnalysisAnswer(_Answer):
     recommendation: str | None = None
     triage: TriageAnswer | None = None
     abstention: str | None = Field(default=None, description="Why the algorithm does not answer, where it does not")
+    abstention_reasons: list[ReasonAnswer] = Field(default_factory=list, description="The same, one by one and coded")
     quality: QualityAnswer | None = None
     explanation: list[str] | None = None
     model_version: str = Field(description="name==version of the weights", examples=["lesionnet==1.0.0"])

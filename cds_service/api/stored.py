@@ -167,6 +167,9 @@ def _result(finding: dict[str, Any], shown: Mapping[ArtifactKind, str]) -> dict[
             melanoma_risk=finding["melanoma_risk"],
             malignancy_risk=finding["malignancy_risk"],
             all_classes={LesionClass(c["label"]): c["probability"] for c in finding["classes"]},
+            most_probable=max(finding["classes"], key=lambda c: float(c["probability"]))["label"],
+            decision_note=finding.get("decision_note", ""),  # this and the set: absent from earlier versions' rows
+            prediction_set=finding.get("prediction_set", []),
         ),
         "segmentation": Segmentation(
             mask=shown.get(ArtifactKind.MASK),
@@ -175,6 +178,7 @@ def _result(finding: dict[str, Any], shown: Mapping[ArtifactKind, str]) -> dict[
         "recommendation": finding["triage"]["recommendation"],
         "triage": TriageAnswer(tier=finding["triage"]["tier"], reason=finding["triage"]["reason"]),
         "abstention": finding["abstention"],
+        "abstention_reasons": finding.get("abstention_reasons", []),
         "quality": QualityAnswer.model_validate(finding["quality"]),
         "explanation": finding["explanation"],
     }

@@ -12,6 +12,7 @@ from dermoscopy import codes
 from dermoscopy.analyses import AnalysisSummary
 from dermoscopy.domain import LesionClass, TriageTier, derive_id
 from dermoscopy.overlay import CLASS_TITLES, NOTICE
+from dermoscopy.wording import not_excluded
 
 Indicator = Literal["info", "warning", "critical"]
 DISCLAIMER = (
@@ -43,6 +44,10 @@ class CardWriter:
         if analysis.primary_class:
             title = CLASS_TITLES[LesionClass(analysis.primary_class)]
             said = f"{title}, probability {_percent(finding['confidence'])}"
+            if finding.get("decision_note"):  # absent from rows of earlier versions
+                likeliest = max(finding["classes"], key=lambda one: float(one["probability"]))
+                title = CLASS_TITLES[LesionClass(likeliest["label"])]
+                said += f"; more probable: {title} {_percent(likeliest['probability'])}"
             if tier is TriageTier.URGENT and analysis.primary_class != LesionClass.MEL:  # say first why it is urgent
                 said = f"melanoma risk {_percent(finding['melanoma_risk'])}, although {said}"
         else:
@@ -125,6 +130,11 @@ def _detail(analysis: AnalysisSummary, finding: Mapping[str, Any], said: str) ->
     ]
     if analysis.abstention:
         lines += [f"**No answer:** {_plain(analysis.abstention)}", ""]
+    if note := finding.get("decision_note"):
+        lines += [_plain(note), ""]
+    kept = [LesionClass(label) for label in finding.get("prediction_set", ())]
+    if kept and not analysis.abstention:
+        lines.append(f"- {_plain(not_excluded(kept, finding['inference']['thresholds']).rstrip('.'))}")
     lines.append(
         f"- Melanoma risk {_percent(finding['melanoma_risk'])}, malignancy risk {_percent(finding['malignancy_risk'])}"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -13,15 +12,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sqlmodel import col, func, select
 
 from cds_service.api.analyses import AnalysisId, note_read
-from cds_service.api.answers import AnalysisItem
+from cds_service.api.answers import AnalysisItem, Diagnosis
 from cds_service.api.refusals import ProblemDetails
 from cds_service.api.stored import DISCLAIMER, READY, answer, find_analysis, item, node_of, select_items
 from cds_service.authorization import Reader
 from cds_service.error_handlers import ANSWERS, slug_of
 from dermoscopy import codes
-from dermoscopy.domain import LesionClass, TriageTier
+from dermoscopy.domain import TriageTier
 from dermoscopy.overlay import CLASS_TITLES
 from dermoscopy.tables import AnalysisRow, HoldRow, InstanceRow
+from dermoscopy.wording import not_excluded
 
 _templates = Environment(
     loader=PackageLoader("cds_service", "web/templates"),
@@ -107,14 +107,15 @@ def review(request: Request, caller: Reader, analysis_id: AnalysisId) -> HTMLRes
         row = find_analysis(session, str(analysis_id))
         shown = answer(session, node, row, pictures=False)
         instance = session.get_one(InstanceRow, row.instance_id)
-        inference = json.loads(row.document)["finding"]["inference"] if shown.diagnosis else None
+        inference = json.loads(row.document)["finding"]["inference"] if shown.diagnosis else {}
         if row.state in READY:
             note_read(node, session, caller, row, "page")
     return HTMLResponse(
         render(
             "analysis.html",
             analysis=shown,
-            classes=_probabilities(shown.diagnosis.all_classes) if shown.diagnosis else [],
+            classes=_probabilities(shown.diagnosis) if shown.diagnosis else [],
+            left=not_excluded(shown.diagnosis.prediction_set, inference["thresholds"]) if shown.diagnosis else "",
             titles={label.value: title for label, title in CLASS_TITLES.items()},
             measurements=_measurements(shown.segmentation.region_statistics) if shown.segmentation else [],
             colours=_colours(shown.segmentation.region_statistics) if shown.segmentation else [],
@@ -150,9 +151,13 @@ def _worklist_order(one: AnalysisItem) -> tuple[int, float]:
     return rank, -one.created_at.timestamp()
 
 
-def _probabilities(classes: Mapping[LesionClass, float]) -> list[dict[str, Any]]:
-    ordered = sorted(classes.items(), key=lambda pair: -pair[1])
-    return [{"title": CLASS_TITLES[label], "probability": probability} for label, probability in ordered]
+def _probabilities(said: Diagnosis) -> list[dict[str, Any]]:
+    """Most probable first; the called class is marked where it is another one."""
+    ordered = sorted(said.all_classes.items(), key=lambda pair: -pair[1])
+    return [
+        {"title": CLASS_TITLES[k], "probability": p, "called": bool(said.decision_note) and k == said.primary}
+        for k, p in ordered
+    ]
 
 
 def _measurements(measured: Any) -> list[tuple[str, str]]:

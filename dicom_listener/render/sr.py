@@ -20,9 +20,9 @@ from dermoscopy.codes import Code
 from dermoscopy.domain import Artifact, ArtifactKind, ScaleSource, derive_uid
 from dermoscopy.identifiers import series_uid
 from dermoscopy.ports import RenderInput
+from dicom_listener.part10 import MANUFACTURER
 from dicom_listener.render.modules import (
     DEVICE_NOTE,
-    MANUFACTURER,
     artifact,
     coded,
     common,
@@ -179,6 +179,8 @@ def _image_group(what: RenderInput, source: Dataset) -> sr.MeasurementsAndQualit
     said = [(codes.TRIAGE_TIER, codes.TRIAGE[finding.triage.tier])]
     if finding.primary is not None:
         said.insert(0, (codes.CLASSIFICATION, codes.class_code(finding.primary)))
+    said += [(codes.PREDICTION_SET, codes.class_code(label)) for label in finding.prediction_set]
+    said += [(codes.ABSTENTION, codes.ABSTENTION_REASONS[reason.code]) for reason in finding.abstention_reasons]
     group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
             uid=derive_uid("image-finding", instance_id), identifier=f"image-{instance_id}"
@@ -193,6 +195,7 @@ def _image_group(what: RenderInput, source: Dataset) -> sr.MeasurementsAndQualit
     advice = " ".join(part for part in (finding.triage.reason, finding.triage.recommendation, DEVICE_NOTE) if part)
     texts = [
         (coded(codes.ABSTENTION), finding.abstention),
+        (coded(codes.DECISION_NOTE), finding.decision_note),
         (coded(codes.EXPLANATION), "; ".join(finding.explanation)),
         (_COMMENT, advice),
     ]

@@ -6,6 +6,7 @@ import base64
 
 from dermoscopy import codes
 from dermoscopy.domain import ArtifactKind
+from dermoscopy.wording import not_excluded
 from fhir_adapters.elements import JsonObject, ai_asserted, attachment, concept, narrative, own_identifier, sentence
 from fhir_adapters.render.draft import NOTICE, OBSERVATION_KINDS, Draft
 from fhir_adapters.render.preview import preview
@@ -56,10 +57,12 @@ def _statements(draft: Draft) -> list[str]:
     said = [NOTICE, f"Triage: {codes.TRIAGE[triage.tier].display}.", triage.reason, triage.recommendation]
     if draft.named:
         title = codes.CLASS_LOCAL[draft.named].display
+        role = "Class called" if finding.decision_note else "Most probable class"
         said.append(
-            f"Most probable class: {title} (calibrated probability {finding.confidence:.2f}); "
+            f"{role}: {title} (calibrated probability {finding.confidence:.2f}); "
             f"melanoma risk {finding.melanoma_risk:.2f}, malignancy risk {finding.malignancy_risk:.2f}."
         )
+        said += [finding.decision_note, not_excluded(finding.prediction_set, finding.inference.thresholds)]
     else:
         said.append("The algorithm names no class.")
         if finding.abstention and finding.abstention not in triage.reason:

@@ -73,7 +73,8 @@ def _component(code: Code, answer: JsonObject) -> JsonObject:
 
 def _abstained(draft: Draft) -> JsonObject:
     why = draft.finding.abstention or "no class was named"
-    return absent(codes.ABSENT_UNKNOWN, sentence(f"The algorithm abstained: {why}"))
+    causes = dict.fromkeys(codes.ABSTENTION_REASONS[reason.code] for reason in draft.finding.abstention_reasons)
+    return absent(codes.ABSENT_UNKNOWN, sentence(f"The algorithm abstained: {why}"), *causes)
 
 
 def _probability(draft: Draft, value: float) -> JsonObject:
@@ -90,8 +91,13 @@ def _classification(draft: Draft) -> JsonObject:
         components=[
             _component(codes.CLASS_PROBABILITY[entry.label], _probability(draft, entry.probability))
             for entry in finding.classes
+        ]
+        + [
+            _component(codes.PREDICTION_SET, {"valueCodeableConcept": concept(*codes.CLASS_CODES[label])})
+            for label in finding.prediction_set
+            if draft.named
         ],
-        notes=finding.explanation,
+        notes=(finding.decision_note, *finding.explanation),
     )
     confidence = number(finding.confidence, 6)
     if draft.named and confidence is not None:

@@ -14,8 +14,18 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as sr_codes
 
+from dermoscopy import codes
 from dermoscopy.codes import LOCAL_UID
-from dermoscopy.domain import Artifact, ArtifactKind, PatientIdentity, Triage, TriageTier, derive_uid
+from dermoscopy.domain import (
+    Artifact,
+    ArtifactKind,
+    LesionClass,
+    PatientIdentity,
+    Reason,
+    Triage,
+    TriageTier,
+    derive_uid,
+)
 from dermoscopy.errors import AnalysisFailed
 from dermoscopy.overlay import draw_overlay
 from dicom_listener.header import read_header
@@ -26,6 +36,7 @@ from tests.peers.processes import program
 from tests.unit.dicom_listener.samples import dataset, for_patient, picture, picture_source, render_input, source
 
 RESULTS = [kind for kind in RENDERERS if kind is not ArtifactKind.SOURCE]
+EVERY_REASON = tuple(Reason(code, "in words") for code in codes.ABSTENTION_REASONS)
 CALIBRATED = {"PixelSpacing": ["0.1", "0.1"]}
 LOSSY = {"LossyImageCompressionRatio": ["10", "2.5"], "LossyImageCompressionMethod": ["ISO_10918_1", "ISO_15444_1"]}
 
@@ -60,6 +71,8 @@ def every_input():
     yield "no lesion", render_input(measurements=None)
     abstained = Triage(TriageTier.UNDETERMINED, "out of distribution", "look yourself")
     yield "abstained", render_input(primary=None, abstention="novel image", triage=abstained)
+    yield "coded", render_input(primary=None, abstention="all of them", abstention_reasons=EVERY_REASON)
+    yield "called otherwise", render_input(prediction_set=tuple(LesionClass), decision_note="because it weighs more")
 
 
 def every_object():
@@ -336,6 +349,24 @@ def test_an_abstention_names_no_class():
     found = meanings(render(ArtifactKind.SR, what))
     assert "Lesion classification by image analysis" not in found
     assert found["Reason for which the algorithm abstained"].TextValue == "novel image"
+
+
+def test_each_reason_and_each_class_that_is_left_is_coded():
+    left = (LesionClass.NV, LesionClass.MEL)
+    what = render_input(
+        primary=None, abstention="…", abstention_reasons=EVERY_REASON, prediction_set=left, decision_note="weighs more"
+    )
+    made = render(ArtifactKind.SR, what)
+    coded = [
+        (i.ConceptNameCodeSequence[0].CodeValue, i.ConceptCodeSequence[0].CodeValue)
+        for i in content(made)
+        if i.ValueType == "CODE"
+    ]
+    assert [value for name, value in coded if name == "abstention"] == [
+        code.code for code in codes.ABSTENTION_REASONS.values()
+    ]
+    assert [value for name, value in coded if name == "prediction-set"] == [codes.class_code(k).code for k in left]
+    assert meanings(made)["Why the class called is not the most probable"].TextValue == "weighs more"
 
 
 def test_without_a_lesion_the_report_refers_to_no_segmentation():

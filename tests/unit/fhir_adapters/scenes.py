@@ -28,6 +28,7 @@ from dermoscopy.domain import (
     derive_uid,
 )
 from dermoscopy.ports import RenderInput
+from tests.findings import called_otherwise, not_answered
 
 CREATED = datetime(2026, 3, 14, 9, 26, 53, 589000, tzinfo=UTC)
 PATIENT = PatientIdentity("CLINIC_A", "TEST-0042")
@@ -182,7 +183,9 @@ PNG_HEADER = ImageHeader(media_type="image/png", patient=PATIENT, rows=60, colum
 SCENES: dict[str, RenderInput] = {
     **{f"tier-{which}": render_input(analysis(tier(which))) for which in TriageTier},
     **{f"class-{label}": render_input(analysis(finding(primary=label))) for label in LesionClass},
+    "called-otherwise": render_input(analysis(called_otherwise())),
     "abstained": render_input(analysis(abstained())),
+    "abstained-coded": render_input(analysis(not_answered())),
     "no-lesion": render_input(analysis(without_lesion())),
     "no-scale": render_input(analysis(without_scale(), spacing_mm=None)),
     "no-accession": render_input(analysis(header=dataclasses.replace(HEADER, accession_number=""))),

@@ -20,7 +20,7 @@ from dermoscopy.overlay import encode_png
 from fhir_adapters.elements import instant, number, quantity
 from fhir_adapters.render import RENDERERS
 from fhir_adapters.render.draft import NOTICE, OBSERVATION_KINDS
-from tests.findings import make_finding
+from tests.findings import NOTE, make_finding
 from tests.unit.fhir_adapters import scenes
 from tests.unit.fhir_adapters.scenes import SCENES
 
@@ -407,3 +407,36 @@ def test_urgency_stands_even_where_no_class_is_named():
     assert triage["valueCodeableConcept"]["coding"][0]["code"] == "urgent"
     assert "dataAbsentReason" in observation(bundle, "melanoma-risk", what)
     assert "unlike those" in of_type(bundle, "DiagnosticReport")[0]["conclusion"]
+
+
+def test_a_class_called_although_another_is_more_probable_says_so_everywhere():
+    what = SCENES["called-otherwise"]
+    bundle = content(what)
+    classification = observation(bundle, "classification", what)
+    assert classification["valueCodeableConcept"]["coding"][0]["code"] == codes.class_code(LesionClass.BCC).code
+    assert classification["extension"][0]["valueDecimal"] == 0.21
+    assert classification["note"][0]["text"] == NOTE
+    assert component(classification, codes.CLASS_PROBABILITY[LesionClass.NV])["valueQuantity"]["value"] == 0.55
+    (report,) = of_type(bundle, "DiagnosticReport")
+    assert "Class called: Basal cell carcinoma (calibrated probability 0.21)" in report["conclusion"]
+    assert NOTE in report["conclusion"]
+    assert "Most probable class" not in report["conclusion"]
+
+
+def test_the_prediction_set_is_coded_and_said():
+    what = SCENES["called-otherwise"]
+    bundle = content(what)
+    kept = [
+        part["valueCodeableConcept"]["coding"][0]["code"]
+        for part in observation(bundle, "classification", what)["component"]
+        if part["code"]["coding"][0]["code"] == codes.PREDICTION_SET.code
+    ]
+    assert kept == [codes.class_code(label).code for label in what.analysis.finding.prediction_set]
+    (report,) = of_type(bundle, "DiagnosticReport")
+    assert "Cannot be excluded at an error rate of 10 %: melanocytic nevus, benign" in report["conclusion"]
+
+
+def test_each_reason_of_an_abstention_is_coded():
+    what = SCENES["abstained-coded"]
+    coded = observation(content(what), "classification", what)["dataAbsentReason"]["coding"]
+    assert [one["code"] for one in coded] == ["unknown", "blur", "ambiguous"]

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from audit.tables import AuditLeaf
+from dermoscopy.analyses import load_analysis
 from dermoscopy.domain import DeliveryState, PatientIdentity, TriageTier, derive_id
 from dermoscopy.tables import AnalysisRow, ArtifactRow, DeliveryRow, InstanceRow, utc_now
 from tests.findings import (
     ISSUER,
     NOON,
+    NOTE,
     PATIENT,
     SYSTEM,
+    called_otherwise,
     fail,
     finish,
     make_finding,
+    not_answered,
     stored_analysis,
     take_in,
 )
@@ -61,6 +66,40 @@ def test_an_abstention_names_no_class(client, node):
     assert said["diagnosis"]["primary"] is None
     assert "do not agree" in said["abstention"]
     assert said["triage"]["tier"] == "undetermined"
+
+
+def test_what_was_called_and_what_cannot_be_excluded(client, node):
+    analysis = finish(node, take_in(node).analysis_id, called_otherwise())
+    said = client.get(f"/api/v1/analyses/{analysis.id}").json()["diagnosis"]
+    assert (said["primary"], said["most_probable"], said["confidence"]) == ("bcc", "nv", 0.21)
+    assert said["prediction_set"] == ["nv", "bkl", "bcc"]
+    assert said["decision_note"] == NOTE
+
+
+def test_reasons_are_coded(client, node):
+    analysis = finish(node, take_in(node).analysis_id, not_answered())
+    said = client.get(f"/api/v1/analyses/{analysis.id}").json()
+    assert [reason["code"] for reason in said["abstention_reasons"]] == ["blur", "ambiguous"]
+    assert said["diagnosis"]["primary"] is None
+
+
+def test_a_finding_comes_back_as_it_was_stored_and_one_of_an_earlier_version_still_reads(client, node):
+    for finding in (called_otherwise(), not_answered()):
+        analysis = finish(node, take_in(node, name=finding.decision_note or "none").analysis_id, finding)
+        with node.begin() as session:
+            read = load_analysis(session, node.blobs, analysis.id).finding
+            row = session.get_one(AnalysisRow, analysis.id)
+            document = json.loads(row.document)
+            for field in ("prediction_set", "decision_note", "abstention_reasons"):
+                assert getattr(read, field) == getattr(finding, field)
+                del document["finding"][field]
+            row.document = json.dumps(document)
+        with node.begin() as session:
+            old = load_analysis(session, node.blobs, analysis.id).finding
+        assert (old.prediction_set, old.decision_note, old.abstention_reasons) == ((), "", ())
+        said = client.get(f"/api/v1/analyses/{analysis.id}").json()
+        assert said["diagnosis"]["prediction_set"] == said["abstention_reasons"] == []
+        assert client.get(f"/analyses/{analysis.id}").status_code == 200
 
 
 @pytest.mark.parametrize("state", ["queued", "analysed"])

@@ -14,13 +14,16 @@ from dermoscopy.domain import PatientIdentity, TriageTier, derive_id
 from dermoscopy.tables import AnalysisRow, HoldRow
 from tests.findings import (
     ISSUER,
+    NOTE,
     PATIENT,
     SYSTEM,
+    called_otherwise,
     fail,
     fhir_patient,
     finish,
     make_finding,
     make_header,
+    not_answered,
     stored_analysis,
     take_in,
 )
@@ -105,6 +108,22 @@ def test_one_card_for_one_finding(client, node, tier, indicator, says):
         assert part in detail
     assert card["source"]["topic"]["code"] == "1237125003"
     assert PATIENT.patient_id not in json.dumps(card)
+
+
+def test_a_class_called_although_another_is_more_probable_says_so(client, node):
+    finish(node, take_in(node).analysis_id, called_otherwise())
+    (card,) = cards(client)
+    assert "basal cell carcinoma, probability 21 %; more probable: melanocytic nevus 55 %" in card["summary"]
+    assert len(card["summary"]) < 140
+    assert NOTE in card["detail"]
+    assert "Cannot be excluded at an error rate of 10 %: melanocytic nevus" in card["detail"]
+
+
+def test_an_abstention_gives_its_reasons_and_no_set(client, node):
+    finish(node, take_in(node).analysis_id, not_answered())
+    (card,) = cards(client)
+    assert "**No answer:** the image is blurred; too many classes cannot be excluded" in card["detail"]
+    assert "Cannot be excluded" not in card["detail"]
 
 
 def test_an_uncalibrated_image_claims_no_millimetres(client, node):

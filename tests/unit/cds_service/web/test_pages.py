@@ -10,7 +10,17 @@ import sqlalchemy as sa
 from cds_service.error_handlers import ANSWERS, slug_of
 from dermoscopy.domain import PatientIdentity, TriageTier
 from dermoscopy.tables import InstanceRow
-from tests.findings import PATIENT, fail, finish, make_finding, stored_analysis, take_in
+from tests.findings import (
+    NOTE,
+    PATIENT,
+    called_otherwise,
+    fail,
+    finish,
+    make_finding,
+    not_answered,
+    stored_analysis,
+    take_in,
+)
 
 NOTICE = "not cleared as a medical device"
 NOBODY = "6f0f3d3e-8c0e-5a43-9d0b-3f6c4c1f2a77"
@@ -29,6 +39,21 @@ def test_the_review_page_says_it_all(client, analysis):
         'type="checkbox"',
     ):  # fmt: skip
         assert part in page, part
+
+
+def test_the_page_says_why_the_class_called_is_not_the_most_probable(client, node):
+    page = client.get(f"/analyses/{finish(node, take_in(node).analysis_id, called_otherwise()).id}").text
+    assert "<h2>Basal cell carcinoma, 21.0 %</h2>" in page
+    assert NOTE in page
+    assert page.count("(called)") == 1
+    assert re.search(r"basal cell carcinoma <strong>\(called\)", page)
+    assert "Cannot be excluded at an error rate of 10 %" in page
+
+
+def test_the_page_lists_the_reasons_of_an_abstention(client, node):
+    page = client.get(f"/analyses/{finish(node, take_in(node).analysis_id, not_answered()).id}").text
+    assert "<li>the image is blurred</li>" in page
+    assert "<li>too many classes cannot be excluded</li>" in page
 
 
 @pytest.mark.parametrize("tier", TriageTier)
