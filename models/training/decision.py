@@ -93,7 +93,7 @@ def decision_weights(probability: Probabilities, target: Targets) -> dict[str, A
 
     The exponent t is the one that comes nearest to both aims, by the smaller of balanced accuracy / its aim and macro
     F1 / its aim. One number is chosen and not seven: on lesions that were left out, weights refined class by class were
-    no better (docs/model-training.md). A class that does not occur is weighted like the rarest that does.
+    no better (docs/analysis.md). A class that does not occur is weighted like the rarest that does.
     """
     counts = np.bincount(target, minlength=len(CLASSES)).astype(np.float64)
     counts[counts == 0] = counts[counts > 0].min()

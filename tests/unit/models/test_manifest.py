@@ -73,6 +73,60 @@ def test_every_required_field_is_named_when_absent(manifest_document, save_manif
             read_manifest(save_manifest(document))
 
 
+SEVEN = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+ONES = dict.fromkeys(SEVEN, 1.0)
+VECTOR = {"method": "vector", "scale": ONES, "bias": dict.fromkeys(SEVEN, 0.0), "fold": "calibration"}
+MATRIX = {
+    "method": "dirichlet",
+    "weights": dict.fromkeys(SEVEN, ONES),
+    "bias": dict.fromkeys(SEVEN, 0.0),
+    "fold": "calibration",
+}
+SETS = {"method": "mondrian-lac", "alpha": 0.1, "thresholds": dict.fromkeys(SEVEN, 0.1), "largest_set": 3}
+SIX = {name: 1.0 for name in SEVEN if name != "vasc"}
+
+
+def test_a_manifest_of_the_first_version_calls_the_most_probable_class(manifest_document, save_manifest):
+    manifest = read_manifest(save_manifest(manifest_document))
+    assert manifest.calibration.method == "temperature"
+    assert manifest.decision is manifest.prediction_sets is None
+
+
+@pytest.mark.parametrize("calibration", [VECTOR, MATRIX])
+def test_every_calibration_reads_with_weights_and_sets(manifest_document, save_manifest, calibration):
+    document = {**manifest_document, "calibration": {**calibration, "images": 685}, "prediction_sets": SETS}
+    document["decision"] = {"weights": {**ONES, "mel": 2.9}, "exponent": 0.6}
+    manifest = read_manifest(save_manifest(document))
+    assert manifest.calibration.method == calibration["method"]
+    assert manifest.decision.weights["mel"] == 2.9
+    assert manifest.prediction_sets.largest_set == 3
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "named"),
+    [
+        ("calibration", {**VECTOR, "method": "platt"}, ["calibration", "platt"]),
+        ("calibration", {**VECTOR, "scale": {**ONES, "mel": 0.0}}, ["calibration.vector.scale.mel"]),
+        ("calibration", {**VECTOR, "scale": SIX}, ["calibration.scale must name every class", "vasc"]),
+        ("calibration", {**MATRIX, "weights": {**MATRIX["weights"], "nv": SIX}}, ["calibration.weights.nv", "vasc"]),
+        ("calibration", {**VECTOR, "bias": SIX}, ["calibration.bias"]),
+        ("calibration", {**VECTOR, "frequencies": {"nv": 1.0}}, ["calibration.frequencies"]),
+        ("decision", {"weights": {**ONES, "mel": -1.0}}, ["decision.weights.mel"]),
+        ("decision", {"weights": SIX}, ["decision.weights", "vasc"]),
+        ("decision", {"weights": {**ONES, "melanoma": 1.0}}, ["decision.weights.melanoma"]),
+        ("prediction_sets", {**SETS, "alpha": 0.0}, ["prediction_sets.alpha"]),
+        ("prediction_sets", {**SETS, "thresholds": SIX}, ["prediction_sets.thresholds", "vasc"]),
+        ("prediction_sets", {**SETS, "largest_set": 0}, ["prediction_sets.largest_set"]),
+        ("decisions", {"weights": ONES}, ["decisions", "did you mean 'decision'"]),
+    ],
+)
+def test_what_is_wrong_with_an_answer_is_named(manifest_document, save_manifest, place, value, named):
+    with pytest.raises(Misconfigured) as caught:
+        read_manifest(save_manifest({**manifest_document, place: value}))
+    for words in named:
+        assert words in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["", "- a list", "a: [", "\x00"])
 def test_what_is_not_a_mapping_is_refused(tmp_path, text):
     path = tmp_path / "manifest.yaml"

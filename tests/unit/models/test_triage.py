@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dermoscopy.domain import LesionClass, TriageTier
 from models.manifest import MalignancyPoint, OperatingPoint
-from models.triage import NAMES, Risks, triage
+from models.triage import NAMES, Risks, decision_note, triage
 
 MELANOMA = OperatingPoint(probability=0.3, sensitivity=0.9, specificity=0.7, fold="validation")
 MALIGNANCY = MalignancyPoint(probability=0.5, classes=("akiec", "bcc", "mel"))
@@ -100,3 +100,38 @@ def test_every_verdict_says_why_and_what_to_do_and_never_just_a_number():
 
 def test_every_class_has_a_name():
     assert set(NAMES) == set(LesionClass)
+
+
+@pytest.mark.parametrize(("best", "called"), [("nv", "bcc"), ("nv", "mel"), ("mel", "df"), ("akiec", "nv")])
+def test_a_dangerous_class_is_not_let_go_whether_called_or_most_probable(best, called):
+    found = triage(Risks(0.1, 0.2, LesionClass(best), 0.95, LesionClass(called)), MELANOMA, MALIGNANCY)
+    assert found.tier == TriageTier.EXPEDITED
+    role = "most probable class" if best in ("mel", "akiec") else "class called"
+    assert f"the {role} is" in found.reason
+
+
+def test_a_class_that_is_called_against_the_odds_is_no_clear_case():
+    clear = Risks(0.01, 0.02, LesionClass.NV, 0.95)
+    assert triage(clear, MELANOMA, MALIGNANCY).tier == TriageTier.MONITOR
+    other = triage(Risks(0.01, 0.02, LesionClass.NV, 0.95, LesionClass.DF), MELANOMA, MALIGNANCY)
+    assert other.tier == TriageTier.ROUTINE
+    assert "The class called is dermatofibroma" in other.reason
+
+
+@given(
+    st.floats(0, 1), st.floats(0, 1), st.sampled_from(list(LesionClass)), st.sampled_from(list(LesionClass)),
+    st.floats(0, 1),
+)  # fmt: skip
+def test_weights_never_lower_a_tier(melanoma, malignancy, best, called, confidence):
+    plain = triage(Risks(melanoma, malignancy, best, confidence), MELANOMA, MALIGNANCY)
+    weighted = triage(Risks(melanoma, malignancy, best, confidence, called), MELANOMA, MALIGNANCY)
+    assert ORDER.index(weighted.tier) <= ORDER.index(plain.tier)
+
+
+def test_the_note_says_both_probabilities_and_the_weight():
+    probability = {LesionClass.NV: 0.55, LesionClass.BCC: 0.21}
+    weight = {LesionClass.NV: 1.0, LesionClass.BCC: 4.9}
+    assert decision_note(LesionClass.NV, LesionClass.NV, probability, weight) == ""
+    said = decision_note(LesionClass.BCC, LesionClass.NV, probability, weight)
+    assert said.startswith("Called basal cell carcinoma (21.0 %) although melanocytic nevus is more probable (55.0 %)")
+    assert "4.9 times the weight" in said
