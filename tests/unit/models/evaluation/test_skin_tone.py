@@ -86,6 +86,24 @@ def test_hair_ruler_glare_marks_and_vignette_do_not_move_it():
     assert soiled.category == clean.category == "intermediate"
 
 
+def test_hair_is_not_counted_as_skin():
+    pixels, mask = picture(SKINS["light"])
+    bare = skin_around(pixels, mask)
+    for column in range(10, COLUMNS, 16):
+        cv2.line(pixels, (column, 0), (column + 30, ROWS), (30, 22, 20), 2, cv2.LINE_AA)
+    hairy = skin_around(pixels, mask)
+    assert hairy.share < 0.9 * bare.share
+    assert hairy.lightness == pytest.approx(bare.lightness, abs=0.7)
+
+
+def test_what_lies_outside_the_lens_is_not_skin():
+    pixels, mask = picture(SKINS["light"])
+    y, x = np.mgrid[0:ROWS, 0:COLUMNS]
+    pixels[np.hypot(y - ROWS / 2, x - COLUMNS / 2) > 0.32 * ROWS] = 0  # two thirds of the ring
+    skin = skin_around(pixels, mask)
+    assert (skin.lightness, skin.redness, skin.yellowness) == pytest.approx(SKINS["light"], abs=1.0)
+
+
 def test_size_does_not_matter():
     small = skin_tone(*picture(SKINS["tan"], 150, 200))
     large = skin_tone(*picture(SKINS["tan"], 1200, 1600))
