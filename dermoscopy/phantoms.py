@@ -372,7 +372,7 @@ def lesion_of(polygon: Float64, seed: int, *, rows: int = 450, columns: int = 60
     weight = _inside(outside - inside, max(0.8, geometry.equivalent_diameter_px / 120.0))
     canvas = _blend(_skin(random, rows, columns), (134.0, 84.0, 56.0), weight * 0.9)
     spots = np.clip(_noise(random, rows, columns, geometry.equivalent_diameter_px / 8.0), 0.0, 1.5) / 1.5
-    canvas = _blend(canvas, (84.0, 50.0, 36.0), weight * spots * 0.7)
+    canvas = _blend(canvas, (84.0, 50.0, 36.0), np.asarray(weight * spots * 0.7, np.float32))
     canvas += random.normal(0.0, 1.6, canvas.shape).astype(np.float32)
     return Phantom("nevus", seed, np.clip(np.rint(canvas), 0, 255).astype(np.uint8), mask, geometry)
 

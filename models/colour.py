@@ -63,7 +63,7 @@ def colours_of(pixels: RGBPixels, mask: Mask, hidden: Mask | None = None) -> Col
         mask, skin_mask = mask & ~hidden, skin_mask & ~hidden
     step = max(1, int(np.ceil(np.sqrt(np.count_nonzero(mask) / _MOST_PIXELS))))
     if step > 1 and mask[::step, ::step].any():
-        mask, skin_mask, pixels = (values[::step, ::step] for values in (mask, skin_mask, pixels))
+        mask, skin_mask, pixels = mask[::step, ::step], skin_mask[::step, ::step], pixels[::step, ::step]
     lesion = _to_lab(pixels[mask])
     skin = _skin_colour(pixels, skin_mask)
     if skin is not None:

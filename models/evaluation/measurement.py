@@ -3,7 +3,8 @@
 Two questions are kept apart. *The measures*: shapes whose outline is exact (`by_mask`), so that what is left is the
 error of the formulas on a pixel grid. *The service*: the same drawings through the whole algorithm (`by_service`),
 clean, under hair, noise and blur, so that the network's outline is in the error; drawn lesions have clear borders, so
-real ones will do worse. Beside them: what hair does to the colours, how much of it is found, and the scale read from drawn rulers.
+real ones will do worse. Beside them: what hair does to the colours, how much of it is found, and the scale read from
+drawn rulers.
 
     python -m models.evaluation.measurement models/store/NAME/VERSION [--document docs/analysis.md]
 """
@@ -24,6 +25,8 @@ import structlog
 
 from dermoscopy.domain import DermoscopicImage, LesionMeasurements, RGBPixels
 from dermoscopy.phantoms import Geometry, Phantom, lesion_of, phantom, with_hair, with_ruler
+from models.evaluation.dataset import Case
+from models.evaluation.layouts import open_dataset
 from models.evaluation.predict import Predictor
 from models.hair import find_hair
 from models.measure import largest_region, measure
@@ -204,6 +207,20 @@ def ruler_figures(images: int = 24) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def real_rulers(cases: Iterable[Case]) -> dict[str, Any]:
+    """What is read from rulers in real images. Where few devices made them, true scales lie in few narrow groups."""
+    read = [read_ruler(case.pixels()) for case in cases]
+    rulers = [ruler for ruler in read if ruler is not None]
+    scales = [ruler.pixels_per_mm for ruler in rulers]
+    return {
+        "images": len(read),
+        "read": len(rulers),
+        "pixels_per_mm": [float(v) for v in np.percentile(scales, (0, 5, 50, 95, 100))] if rulers else [],
+        "largest_relative_error": max((ruler.relative_error for ruler in rulers), default=math.nan),
+        "fewest_ticks": min((ruler.ticks for ruler in rulers), default=0),
+    }
+
+
 def measure_measurement(predictor: Predictor) -> dict[str, Any]:
     """Every figure of this file."""
     return {
@@ -244,6 +261,13 @@ def as_markdown(found: Mapping[str, Any]) -> str:
         f"Drawn rulers read: {100 * ruler['read']:.0f} % of {ruler['images']}{said}; "
         f"read where none is drawn: {100 * ruler['read_where_none_is']:.0f} %.",
     ]
+    for name, one in found.get("real_rulers", {}).items():
+        said = ", ".join(f"{value:.1f}" for value in one["pixels_per_mm"])
+        lines += [
+            "",
+            f"Real images, {name}: {one['read']} rulers in {one['images']}; pixels per millimetre {said} (least,",
+        ]
+        lines += [f"5 %, median, 95 %, most), at least {one['fewest_ticks']} ticks."]
     return "\n".join(lines)
 
 
@@ -268,13 +292,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m models.evaluation.measurement", description=main.__doc__)
     parser.add_argument("package", type=Path, help="<store>/<name>/<version>")
     parser.add_argument("--output", type=Path, help="default: PACKAGE/evaluation/measurement.json")
+    parser.add_argument("--rulers", type=Path, action="append", default=[], help="images or their CSV: read the rulers")
     parser.add_argument("--document", type=Path, help="Markdown file whose tables are written anew")
     given = parser.parse_args(arguments)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
     folder: Path = given.package.resolve()
     predictor = Predictor(open_package(folder.parent.parent, folder.parent.name, folder.name))
     name = f"{predictor.manifest.name} {predictor.manifest.version}"
-    found = {"schema": SCHEMA, "model": name, "weights": predictor.manifest.sha256, **measure_measurement(predictor)}
+    found: dict[str, Any] = {
+        "schema": SCHEMA, "model": name, "weights": predictor.manifest.sha256, **measure_measurement(predictor),
+    }  # fmt: skip
+    classes = [label.value for label in predictor.manifest.classes]
+    if given.rulers:
+        places: list[Path] = given.rulers
+        found["real_rulers"] = {place.stem: real_rulers(open_dataset(place, classes).cases) for place in places}
     output: Path = given.output or folder / "evaluation" / "measurement.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

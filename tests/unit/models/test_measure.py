@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dermoscopy.domain import DermoscopicImage
+from dermoscopy.domain import DermoscopicImage, ScaleSource
 from dermoscopy.phantoms import Outline, phantom
 from models.measure import frame_contact, largest_region, measure
+from models.scale import Ruler
 
 
 def grid(rows, columns):
@@ -229,3 +230,50 @@ def test_contact_with_the_frame():
     assert frame_contact(inside, 200, 200) == 0.0
     assert 0.2 < frame_contact(cut, 200, 200) < 0.6
     assert frame_contact(full, 200, 200) == 1.0
+
+
+def test_a_scale_in_the_header_comes_before_a_ruler():
+    mask = ellipse(300, 300, (150.2, 149.7), 60, 60)
+    image = DermoscopicImage(np.full((300, 300, 3), 150, np.uint8), "")
+    ruler = Ruler(30.0, 0.001, 3.0, 0.1, 100, ((0.0, 0.0), (0.0, 299.0)))
+    read = measure(image, largest_region(mask), None, ruler)
+    assert read.scale_source is ScaleSource.RULER
+    assert read.equivalent_diameter_mm == pytest.approx(4.0, rel=0.01)
+    assert read.area_mm2 == pytest.approx(math.pi * 4, rel=0.01)
+    stated = measure(dataclasses.replace(image, spacing_mm=(0.05, 0.05)), largest_region(mask), None, ruler)
+    assert stated.scale_source is ScaleSource.DICOM
+    assert stated.equivalent_diameter_mm == pytest.approx(6.0, rel=0.01)
+    unknown = measure(image, largest_region(mask))
+    assert unknown.scale_source is ScaleSource.NONE
+    assert unknown.area_mm2 is None
+
+
+def test_hair_is_left_out_of_the_colours():
+    mask = ellipse(300, 300, (150.2, 149.7), 80, 80)
+    pixels = np.full((300, 300, 3), (215, 170, 145), np.uint8)
+    pixels[mask] = (150, 98, 66)
+    hair = np.zeros(mask.shape, bool)
+    hair[:, 60:240:12] = hair[:, 61:240:12] = True
+    hairy = pixels.copy()
+    hairy[hair] = (12, 10, 10)
+    clean = measured(mask, pixels=pixels).colour_fractions
+    image = DermoscopicImage(hairy, "")
+    left_in = measure(image, largest_region(mask)).colour_fractions
+    left_out = measure(image, largest_region(mask), hair).colour_fractions
+    assert left_in["black"] > 0.1
+    assert left_out["black"] == 0.0
+    assert left_out == pytest.approx(clean, abs=0.02)
+
+
+def test_a_lesion_mostly_under_hair_is_filled_in():
+    mask = ellipse(300, 300, (150.2, 149.7), 80, 80)
+    pixels = np.full((300, 300, 3), (215, 170, 145), np.uint8)
+    pixels[mask] = (150, 98, 66)
+    hair = np.zeros(mask.shape, bool)
+    for offset in range(3):
+        hair[:, 40 + offset : 260 : 5] = True
+    hairy = pixels.copy()
+    hairy[hair] = (12, 10, 10)
+    found = measure(DermoscopicImage(hairy, ""), largest_region(mask), hair).colour_fractions
+    assert found["black"] < 0.05
+    assert found["light brown"] > 0.8

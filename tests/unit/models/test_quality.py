@@ -11,9 +11,11 @@ from models.measure import largest_region
 from models.quality import (
     DEFAULTS,
     EmbeddingReferenceStatistics,
+    assess_hair,
     assess_image,
     assess_lesion,
     assess_novelty,
+    assess_outline,
     limits,
 )
 
@@ -161,3 +163,58 @@ def test_novelty_has_a_wide_margin():
     assert assess_novelty(14.9, 10.0, LIMITS).doubts == ()
     [doubt] = assess_novelty(15.1, 10.0, LIMITS).doubts
     assert doubt == Reason("unlike_training", "the image is unlike everything the model was trained on")
+
+
+def with_novelty():
+    random = np.random.default_rng(2)
+    leading = np.linalg.qr(random.normal(size=(5, 2)))[0].T
+    return {**statistics(), "leading": leading, "scaling": np.array([[0.0, 2.0], [-1.0, 4.0]])}
+
+
+def test_residual_is_what_lies_outside_the_leading_directions():
+    arrays = with_novelty()
+    reference = EmbeddingReferenceStatistics.load(packed({**arrays, "mean": np.zeros(5)}))
+    assert reference.residual(arrays["leading"][0]) == pytest.approx(0.0, abs=1e-9)
+    across = np.linalg.svd(arrays["leading"])[2][-1]
+    assert reference.residual(across) == pytest.approx(1.0)
+
+
+def test_novelty_joins_distance_and_residual_on_one_scale():
+    reference = EmbeddingReferenceStatistics.load(packed(with_novelty()))
+    embedding = np.array([3.0, -1.0, 2.0, 0.5, 1.0])
+    expected = (np.log(reference.distance(embedding)) - 0.0) / 2.0 + (np.log(reference.residual(embedding)) + 1.0) / 4.0
+    assert reference.novelty(embedding) == pytest.approx(expected)
+
+
+def test_an_older_reference_has_no_novelty_but_its_distance():
+    reference = EmbeddingReferenceStatistics.load(packed(statistics()))
+    assert reference.novelty(np.zeros(5)) is None
+    with pytest.raises(Misconfigured, match="leading"):
+        reference.residual(np.zeros(5))
+    with pytest.raises(Misconfigured, match="embedding reference"):
+        EmbeddingReferenceStatistics.load(packed({**statistics(), "leading": np.zeros((2, 4))}))
+
+
+def test_novelty_decides_where_there_is_one():
+    assert assess_novelty(30.0, 10.0, LIMITS, 0.9).doubts == ()
+    found = assess_novelty(1.0, 10.0, LIMITS, 1.1)
+    assert [doubt.code for doubt in found.doubts] == ["unlike_training"]
+    assert found.scores["novelty"] == 1.1
+
+
+def test_an_outline_without_a_sure_middle_is_doubted():
+    logits = np.full((64, 64), -6.0, np.float32)
+    logits[20:40, 20:40] = 0.4
+    assert [doubt.code for doubt in assess_outline(logits, LIMITS).doubts] == ["no_lesion"]
+    logits[25:35, 25:35] = 8.0
+    found = assess_outline(logits, LIMITS)
+    assert found.doubts == ()
+    assert found.scores["outline_certainty"] > 0.99
+
+
+def test_hair_is_recorded_and_no_reason():
+    hair = np.zeros((100, 100), bool)
+    hair[:40] = True
+    found = assess_hair(hair)
+    assert found.scores["hair"] == 0.4
+    assert found.quality.usable
