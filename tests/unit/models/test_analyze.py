@@ -108,6 +108,7 @@ def test_no_lesion_is_an_abstention(algorithm, draw):
     assert found.measurements is None
     assert found.primary is None
     assert found.abstention == "no lesion found"
+    assert [reason.code for reason in found.abstention_reasons] == ["no_lesion"]
     assert found.triage.tier == TriageTier.UNDETERMINED
     assert not found.mask.any()
     assert not found.quality.usable
@@ -152,6 +153,65 @@ def test_not_knowing_is_said(algorithm, draw):
     assert found.primary is None
     assert "no class is likely enough" in found.abstention
     assert found.quality.usable
+
+
+SEVEN = tuple(label.value for label in LesionClass)
+
+
+def weighted(label, weight):
+    def change(manifest):
+        manifest["decision"] = {"weights": {**dict.fromkeys(SEVEN, 1.0), label: weight}}
+
+    return change
+
+
+def test_weights_change_the_called_class_and_every_part_says_so(algorithm, draw):
+    image, _ = draw("nevus")
+    plain = algorithm(bias=bias("nv", 3.0)).analyze(image)
+    found = algorithm(bias=bias("nv", 3.0), change=weighted("mel", 1000.0)).analyze(image)
+    assert plain.primary == plain.most_probable == found.most_probable == LesionClass.NV
+    assert found.primary == LesionClass.MEL
+    assert found.classes == plain.classes
+    assert found.confidence == {one.label: one.probability for one in found.classes}[LesionClass.MEL]
+    assert plain.decision_note == ""
+    assert "Called melanoma" in found.decision_note
+    assert "1000.0 times the weight" in found.decision_note
+    assert found.inference.thresholds["decision.mel"] == 1000.0
+    assert found.melanoma_risk < 0.4
+    assert found.triage.tier == TriageTier.EXPEDITED
+    assert found.inference.heatmap_digest != plain.inference.heatmap_digest, "the map is of the class that is called"
+
+
+def with_sets(threshold, largest):
+    def change(manifest):
+        manifest["prediction_sets"] = {
+            "method": "mondrian-lac",
+            "alpha": 0.1,
+            "thresholds": dict.fromkeys(SEVEN, threshold),
+            "largest_set": largest,
+        }
+
+    return change
+
+
+def test_the_set_stands_in_the_finding_and_its_thresholds_in_the_record(algorithm, draw):
+    image, _ = draw("nevus")
+    found = algorithm(bias=bias("nv", 3.0), change=with_sets(0.02, 7)).analyze(image)
+    ordered = sorted(found.classes, key=lambda one: -one.probability)
+    assert found.prediction_set == tuple(one.label for one in ordered if one.probability >= 0.02)
+    assert found.prediction_set[0] == found.primary == LesionClass.NV
+    assert found.inference.thresholds["set.alpha"] == 0.1
+    assert found.inference.thresholds["set.mel"] == 0.02
+
+
+def test_a_set_that_is_too_large_is_an_abstention(algorithm, draw):
+    image, _ = draw("nevus")
+    found = algorithm(change=with_sets(0.0, 6)).analyze(image)
+    assert [reason.code for reason in found.abstention_reasons] == ["ambiguous"]
+    assert found.primary is None
+    assert found.decision_note == ""
+    assert len(found.prediction_set) == 7
+    assert "cannot be excluded" in found.abstention == found.abstention_reasons[0].words
 
 
 def test_a_stranger_is_out_of_distribution(build_package, open_session, draw):
