@@ -39,10 +39,10 @@ from models.training.classical_features import (
     kept,
     package_embeddings,
 )
-from models.training.configuration import CLASSES, file_digest
-from models.training.datasets import Crops, load_crops
+from models.training.configuration import CLASSES, Data, file_digest
+from models.training.datasets import Crops
 from models.training.evaluation import balanced_accuracy, evaluate
-from models.training.splits import Split, check_against_labels, read_split
+from models.training.material import gather
 
 logger = logging.getLogger("models.training")
 
@@ -158,20 +158,18 @@ def measure(
     }
 
 
-def run(data: Path, cache: Path, split: Split, model: Path, names: list[str]) -> dict[str, Any]:
+def run(data: Path, cache: Path, options: Data, model: Path, names: list[str]) -> dict[str, Any]:
     """The figures of some entries of :data:`FLOORS`, and what they were made from.
 
     Args:
         data: folder of the HAM10000 archives.
         cache: decoded crops and computed features, used again.
-        split: which image lies in which fold.
+        options: the collection and its split.
         model: an installed package, ``<store>/<name>/<version>``, for ``package-…`` entries.
         names: entries to run, in the order of :data:`FLOORS`.
     """
-    crops = load_crops(data, cache / "ham10000")
-    check_against_labels(split, crops.labels)
-    positions = crops.positions()
-    rows = {fold: [positions[image] for image in split.images(fold)] for fold in ("train", "validation", "test")}
+    material = gather(options, data, cache, cache)
+    crops, split = material.crops, material.split
     target = np.array([CLASSES.index(label.diagnosis) for label in crops.labels], np.int64)
     lesions = tuple(label.lesion_id for label in crops.labels)
     sources = _sources(crops, cache, model)
@@ -183,7 +181,7 @@ def run(data: Path, cache: Path, split: Split, model: Path, names: list[str]) ->
             logger.info("features: %s", kind)
             features[kind] = sources[kind]()
         logger.info("%s", name)
-        floors[name] = measure(FLOORS[name], features[kind], target, rows, lesions)
+        floors[name] = measure(FLOORS[name], features[kind], target, material.rows, lesions)
     used = {FLOORS[name].features for name in names}
     return {
         "data": {"split": split.path.name, "split_sha256": split.sha256},
@@ -192,6 +190,21 @@ def run(data: Path, cache: Path, split: Split, model: Path, names: list[str]) ->
         "libraries": {"scikit-learn": sklearn.__version__},
         "floors": floors,
     }
+
+
+def beside_earlier(result: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The result together with the entries that ``path`` holds for the same data and package."""
+    if not path.is_file():
+        return result
+    earlier = json.loads(path.read_text(encoding="utf-8"))
+    if earlier["data"] != result["data"]:
+        return result
+    floors = {**earlier["floors"], **result["floors"]}
+    package = result["package"] or earlier["package"]
+    if earlier["package"] != package:
+        ours = result["floors"]
+        floors = {name: floor for name, floor in floors.items() if name in ours or FLOORS[name].features != "package"}
+    return {**result, "package": package, "floors": {name: floors[name] for name in FLOORS if name in floors}}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -207,17 +220,20 @@ def main(arguments: list[str] | None = None) -> int:
         help="package whose embedding is tried",
     )
     parser.add_argument("--output", type=Path, default=RESULTS, help="JSON file to write")
-    parser.add_argument("--only", nargs="+", choices=list(FLOORS), help="some entries instead of all")
+    parser.add_argument(
+        "--only", nargs="+", choices=list(FLOORS), help="some entries; the others stay as the file has them"
+    )
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     names = [name for name in FLOORS if given.only is None or name in given.only]
     try:
-        result = run(given.data, given.cache, read_split(given.split), given.model, names)
+        result = run(given.data, given.cache, Data(split=given.split, sampling="natural"), given.model, names)
     except DermoscopyError as error:
         print(error, file=sys.stderr)  # noqa: T201 - this is the command line
         return 2
     given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    joined = beside_earlier(result, given.output)
+    given.output.write_text(json.dumps(joined, indent=1) + "\n", encoding="utf-8")
     print(given.output)  # noqa: T201 - this is the command line
     return 0
 

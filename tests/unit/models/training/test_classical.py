@@ -7,7 +7,17 @@ import pytest
 
 pytest.importorskip("sklearn", reason="what training needs is not installed (requirements/train.txt)")
 
-from models.training.classical import FLOORS, fit_boosting, fit_forest, fit_logistic, fit_majority, main, measure
+from models.training.classical import (
+    FLOORS,
+    RESULTS,
+    beside_earlier,
+    fit_boosting,
+    fit_forest,
+    fit_logistic,
+    fit_majority,
+    main,
+    measure,
+)
 from models.training.classical_features import colour_histogram, kept
 from models.training.datasets import Crops, Label
 
@@ -98,6 +108,23 @@ def test_features_are_kept_for_the_same_images_and_source_only(tmp_path):
     assert kept(path, other, "y", compute)[0, 0] == 3
 
 
+def test_entries_stay_beside_new_ones_of_the_same_data_and_package(tmp_path):
+    def result(split, package, **floors):
+        return {"data": {"split": split}, "package": package, "floors": floors}
+
+    path = tmp_path / "earlier.json"
+    new = result("a", {"version": "2"}, **{"package-embedding-logistic": 2})
+    assert beside_earlier(new, path) == new
+    old = result("a", {"version": "1"}, **{"majority-class": 1, "package-embedding-xgboost": 1})
+    path.write_text(json.dumps(old))
+    assert beside_earlier(new, path)["floors"] == {"majority-class": 1, "package-embedding-logistic": 2}
+    same = result("a", None, **{"colour-random-forest": 3})
+    joined = beside_earlier(same, path)
+    assert joined["package"] == {"version": "1"}
+    assert list(joined["floors"]) == ["majority-class", "colour-random-forest", "package-embedding-xgboost"]
+    assert beside_earlier(result("b", None), path) == result("b", None)
+
+
 def test_the_command_runs_over_a_miniature_and_writes_figures(miniature, tmp_path, capsys):
     output = tmp_path / "classical.json"
     arguments = ["--data", str(miniature), "--cache", str(tmp_path), "--split", str(miniature / "split.csv")]
@@ -112,6 +139,15 @@ def test_the_command_runs_over_a_miniature_and_writes_figures(miniature, tmp_pat
 
     assert main([*arguments[2:], "--data", str(tmp_path / "nowhere"), "--output", str(output)]) == 2
     assert "ham10000.csv" in capsys.readouterr().err
+
+
+def test_the_table_says_what_was_measured():
+    table = (RESULTS.parents[3] / "docs" / "model-zoo.md").read_text(encoding="utf-8")
+    for name, floor in json.loads(RESULTS.read_text())["floors"].items():
+        test = floor["test"]
+        low, high = test["balanced_accuracy_95"]
+        figures = f"| {test['balanced_accuracy']:.3f} ({low:.3f} to {high:.3f}) | {test['macro_f1']:.3f} "
+        assert f"| `{name}` {figures}| {test['melanoma_auc']:.3f} | {test['accuracy']:.3f} |" in table
 
 
 def test_the_command_tries_an_embedding(miniature, tmp_path):
