@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from cds_service.commitments import record
 from cds_service.node import Node
 from cds_service.watermarks import Watermarks
 from dermoscopy.ports import AuditEntry
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from dicom_listener.refusals import Refused
     from dicom_listener.rules import Rules
     from dicom_listener.scp import ListenerSettings, StorageListener
-    from dicom_listener.tls import ClientContext, ReloadedContext
+    from dicom_listener.tls import ClientContext, ReloadedContext, TlsFiles
 
 
 def open_listener(node: Node) -> StorageListener:
@@ -35,6 +37,7 @@ def open_listener(node: Node) -> StorageListener:
         on_refused=lambda refused: _record(node, refused),
         ready=watermarks.check,
         rules=rules(node.settings),
+        on_commitment=lambda request: record(node, request),
     )
 
 
@@ -89,15 +92,18 @@ def pacs_tls(settings: Settings, pacs: PacsDestination) -> ReloadedContext[Clien
     """TLS towards one PACS, or `None` where it takes plain connections. Raises `Misconfigured`."""
     if not pacs.tls:
         return None
-    from dicom_listener.tls import TlsFiles, client_tls
+    from dicom_listener.tls import client_tls
 
-    files = TlsFiles(
-        certificate=settings.dicom_tls_certificate,
-        key=settings.dicom_tls_key,
-        authorities=pacs.tls_ca or settings.dicom_tls_ca,
-        password=settings.dicom_tls_key_password.get_secret_value(),
-    )
-    return client_tls(files, check_name=pacs.tls_check_name)
+    files = _files(settings)
+    chosen = replace(files, authorities=pacs.tls_ca or files.authorities)
+    return client_tls(chosen, check_name=pacs.tls_check_name)
+
+
+def report_tls(settings: Settings) -> ReloadedContext[ClientContext]:
+    """TLS for storage commitment reports to senders that are no destination. Raises `Misconfigured`."""
+    from dicom_listener.tls import client_tls
+
+    return client_tls(_files(settings))
 
 
 def check(settings: Settings) -> None:
@@ -106,20 +112,28 @@ def check(settings: Settings) -> None:
     listener_settings(settings)
     for pacs in settings.pacs:
         pacs_tls(settings, pacs)
+    if any(peer.report_tls for peer in settings.dicom_peers):
+        report_tls(settings)
 
 
 def _server_tls(settings: Settings) -> ReloadedContext[ssl.SSLContext] | None:
-    from dicom_listener.tls import TlsFiles, server_tls
+    from dicom_listener.tls import server_tls
 
-    files = TlsFiles(
+    files = _files(settings)
+    if files.certificate is None and files.key is None:
+        return None  # authorities alone are for the PACS that we send to
+    return server_tls(files, mutual=settings.dicom_tls_mutual)
+
+
+def _files(settings: Settings) -> TlsFiles:
+    from dicom_listener.tls import TlsFiles
+
+    return TlsFiles(
         certificate=settings.dicom_tls_certificate,
         key=settings.dicom_tls_key,
         authorities=settings.dicom_tls_ca,
         password=settings.dicom_tls_key_password.get_secret_value(),
     )
-    if files.certificate is None and files.key is None:
-        return None  # authorities alone are for the PACS that we send to
-    return server_tls(files, mutual=settings.dicom_tls_mutual)
 
 
 def _record(node: Node, refused: Refused) -> None:

@@ -17,6 +17,7 @@ from dbos import DBOS, StepOptions
 from opentelemetry import metrics, trace
 from sqlalchemy.orm import Session
 
+from cds_service.commitments import Commitments
 from cds_service.deliveries import Deliveries
 from cds_service.node import Node
 from cds_service.steps import ACTOR, hold, step
@@ -38,7 +39,7 @@ from dermoscopy.domain import (
 from dermoscopy.errors import AnalysisFailed, DermoscopyError, IntegrityViolation, Rejected, Unavailable
 from dermoscopy.ports import Algorithm, AuditEntry, Destination, JsonValue, Renderer, RenderInput
 from dermoscopy.tables import AnalysisRow, utc_now
-from dermoscopy.workqueue import ANALYSE, DELIVER
+from dermoscopy.workqueue import ANALYSE, COMMIT, DELIVER
 from monitoring.features import store_features
 
 log = structlog.get_logger(__name__)
@@ -68,6 +69,7 @@ class Pipeline:
         self._decode = decode
         self._renderers = renderers
         self._deliveries = Deliveries(node, destinations)
+        self._commitments = Commitments(node)
         self._recent: OrderedDict[str, RenderInput] = OrderedDict()
         self._recent_lock = Lock()
 
@@ -90,6 +92,15 @@ class Pipeline:
                 reason = f"internal error ({type(error).__name__}): see the log"
                 log.exception("delivery.broke", delivery_id=delivery_id)
                 DBOS.run_step(_options("hold"), self._deliveries.hold, delivery_id, int(attempt), reason)
+
+        @DBOS.workflow(name=COMMIT)
+        def commit(commitment_id: str, attempt: str) -> None:
+            try:
+                DBOS.run_step(_options("report"), self._commitments.report, commitment_id, int(attempt))
+            except Exception as error:
+                reason = f"internal error ({type(error).__name__}): see the log"
+                log.exception("commitment.broke", commitment_id=commitment_id)
+                DBOS.run_step(_options("hold"), self._commitments.hold, commitment_id, int(attempt), reason)
 
     # ------------------------------------------------------------------------------------------------ analyse
 

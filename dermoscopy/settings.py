@@ -59,6 +59,10 @@ class DicomPeer(BaseModel):
     max_associations: int = Field(default=0, ge=0)
     objects_per_minute: int = Field(default=0, ge=0)
     max_object_bytes: int = Field(default=0, ge=0)
+    report_host: str = ""
+    """Where it takes storage commitment reports; empty means the address that it asked from."""
+    report_port: Port = 0
+    report_tls: bool = False
 
 
 class PacsDestination(BaseModel):

@@ -113,7 +113,7 @@ class ArtifactRow(SQLModel, table=True):
     media_type: str
     digest: str
     size: int
-    uid: str = ""
+    uid: str = Field(default="", index=True)
     sop_class_uid: str = ""
 
 
@@ -132,6 +132,25 @@ class DeliveryRow(SQLModel, table=True):
     next_attempt_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)
     delivered_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)
     reference: str = ""
+    last_error: str = ""
+
+
+class CommitmentRow(SQLModel, table=True):
+    """A storage commitment that a sender asked for, and how far its report is; ``state`` as of a delivery."""
+
+    __tablename__ = "commitment"
+
+    id: str = Field(primary_key=True)
+    transaction_uid: str
+    caller: str
+    address: str
+    asked_for: str = Field(sa_type=sa.Text)
+    """JSON: list of [SOP Class UID, SOP Instance UID]."""
+    state: str
+    attempts: int = 0
+    requested_at: datetime = Field(sa_type=UtcDateTime)
+    next_attempt_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)
+    reported_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)
     last_error: str = ""
 
 

@@ -19,6 +19,7 @@ from pynetdicom.pdu import P_DATA_TF
 
 from dermoscopy.errors import Misconfigured
 from dicom_listener.admission import STOPPING, Admission, Caller, Peer, Refusal
+from dicom_listener.commitment import COMMITMENT_CLASS, OnCommitment, answer_action
 from dicom_listener.handlers import Accept, OnRejected, Ready, StoreHandler, StoreRequest
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_listener.refusals import RefusalReports, Refused
@@ -71,8 +72,10 @@ class StorageListener:
         on_refused: Callable[[Refused], None] | None = None,
         ready: Ready | None = None,
         rules: Rules | None = None,
+        on_commitment: OnCommitment | None = None,
     ) -> None:
         self.settings = settings
+        self._on_commitment = on_commitment
         self._store = StoreHandler(accept, on_rejected, ready, rules or Rules())
         self._refusals = RefusalReports(on_refused or (lambda _: None))
         self._admission = Admission(
@@ -117,6 +120,7 @@ class StorageListener:
                     (evt.EVT_PDU_RECV, self._on_pdu),
                     (evt.EVT_DIMSE_RECV, self._on_message),
                     (evt.EVT_C_STORE, self._on_store),
+                    (evt.EVT_N_ACTION, self._on_action),
                     (evt.EVT_PDU_SENT, self._on_sent),
                     (evt.EVT_ABORTED, self._on_aborted),
                 ],
@@ -273,6 +277,11 @@ class StorageListener:
         answer.ErrorComment = status.comment
         return answer
 
+    def _on_action(self, event: evt.Event) -> tuple[int | Dataset, None]:
+        """Answer a storage commitment request; the report goes out on an association of its own."""
+        association: Association = event.assoc
+        return answer_action(event, _caller(association), _address(association), self._on_commitment)
+
     def _on_sent(self, event: evt.Event) -> None:
         if not isinstance(event.pdu, P_DATA_TF):
             return
@@ -290,6 +299,7 @@ def _entity(settings: ListenerSettings) -> AE:
     entity.supported_contexts = [
         build_context(VERIFICATION, list(NEGOTIATED_SYNTAXES[:3])),
         *(build_context(uid, list(NEGOTIATED_SYNTAXES)) for uid in IMAGE_CLASSES),
+        build_context(COMMITMENT_CLASS, list(NEGOTIATED_SYNTAXES[:2])),
     ]
     entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import ssl
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 from pynetdicom import AE, build_context
 
 from dermoscopy.phantoms import phantom
+from dicom_listener.commitment import COMMITMENT_CLASS, COMMITMENT_INSTANCE
 from dicom_listener.syntaxes import DERMOSCOPIC_PHOTOGRAPHY, EXPLICIT_LITTLE_ENDIAN
+from tests.integration.dicom_listener.test_commitment import Requester
 from tests.peers.dcmtk import storescp
 from tests.peers.processes import wait_until
 from tests.service import RunningService, running_service
@@ -37,6 +42,36 @@ def send(service: RunningService, context: ssl.SSLContext, numbers: range, **val
     return [answer.Status for answer in answers]
 
 
+@contextmanager
+def reporting() -> Iterator[Requester]:
+    """A camera that takes storage commitment reports."""
+    made = Requester()
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def ask_for_commitment(service: RunningService, context: ssl.SSLContext, uids: list[str]) -> None:
+    """Ask to be told later that these objects are safe."""
+    asked = Dataset()
+    asked.TransactionUID = "2.25.4711"
+    asked.ReferencedSOPSequence = []
+    for uid in uids:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = DERMOSCOPIC_PHOTOGRAPHY, uid
+        asked.ReferencedSOPSequence.append(item)
+    sender = AE("CAMERA")
+    contexts = [build_context(COMMITMENT_CLASS)]
+    association = sender.associate(
+        HOST, service.dicom_port, contexts=contexts, ae_title="DERMCDS", tls_args=(context, HOST)
+    )
+    answer, _ = association.send_n_action(asked, 1, COMMITMENT_CLASS, COMMITMENT_INSTANCE)
+    association.release()
+    assert answer.Status == 0
+
+
 def listeners(folder: Path) -> list[int]:
     """Ports of the listener processes that say in the log that they have started."""
     lines = [line for line in (folder / "service.log").read_text().splitlines() if '"listener.started"' in line]
@@ -53,12 +88,13 @@ def test_two_listeners_share_a_port_behind_tls(request, tmp_path: Path, database
     context = ssl.create_default_context(cafile=str(authority.path))
     context.load_cert_chain(theirs.certificate, theirs.key)
     with (
+        reporting() as camera,
         storescp(tmp_path / "clinic") as clinic,
         storescp(tmp_path / "archive") as archive,
         running_service(
             tmp_path,
             dicom_processes=2,
-            dicom_peers=[{"ae_title": "CAMERA", "addresses": [HOST]}],
+            dicom_peers=[{"ae_title": "CAMERA", "addresses": [HOST], "report_port": camera.port}],
             dicom_tls_certificate=ours.certificate,
             dicom_tls_key=ours.key,
             dicom_tls_ca=authority.path,
@@ -92,3 +128,8 @@ def test_two_listeners_share_a_port_behind_tls(request, tmp_path: Path, database
         wait_until(lambda: [a["state"] for a in service.analyses()] == ["complete"] * 6, "six results", seconds=120)
         assert len(clinic.files()) == 6
         assert archive.files() == []
+        ask_for_commitment(service, context, ["2.25.10", "2.25.50", "2.25.60"])
+        kind, report = camera.reports.get(timeout=60)
+        assert kind == 2
+        assert [item.ReferencedSOPInstanceUID for item in report.ReferencedSOPSequence] == ["2.25.10", "2.25.50"]
+        assert [item.ReferencedSOPInstanceUID for item in report.FailedSOPSequence] == ["2.25.60"]  # was refused
