@@ -64,7 +64,7 @@ def class_index(label: Label) -> int:
 def draw_epoch(
     crops: Crops, rows: list[int], configuration: TrainingConfiguration, epoch: int
 ) -> list[list[tuple[int, int]]]:
-    """The batches of one epoch as ``(row, view)`` pairs, shuffled: ``per_epoch`` images of each class, or all of them.
+    """The batches of one epoch as ``(row, view)`` pairs, shuffled: ``per_epoch`` images of each class, or every image.
 
     A class runs out before it repeats. The same seed and epoch give the same batches, and ``view`` seeds how the image
     is varied, so that it does not matter which thread makes it.
@@ -75,7 +75,7 @@ def draw_epoch(
         drawn.append(np.array(rows, dtype=np.int64))
     for name, wanted in {**configuration.data.per_epoch, "": configuration.data.undiagnosed_per_epoch}.items():
         of_class = np.array([row for row in rows if crops.labels[row].diagnosis == name], dtype=np.int64)
-        if len(of_class):
+        if wanted and len(of_class):
             repeats = [generator.permutation(of_class) for _ in range(-(-wanted // len(of_class)))]
             drawn.append(np.concatenate(repeats)[:wanted])
     order = generator.permutation(np.concatenate(drawn))

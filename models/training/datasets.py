@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -29,6 +29,7 @@ from dermoscopy.errors import Misconfigured
 
 CROP = 256
 Pixels = NDArray[np.uint8]
+Decoded = TypeVar("Decoded", bound=NDArray[Any])
 #: How many unreadable images a refusal names.
 NAMED = 5
 JPEG_BEGINS, JPEG_ENDS = b"\xff\xd8\xff", b"\xff\xd9"
@@ -339,12 +340,12 @@ def central_square(pixels: Pixels) -> Pixels:
 
 
 def decode_each(
-    source: Source, wanted: Iterable[str], decode: Callable[[bytes], Pixels], bad: dict[str, str]
-) -> Iterator[tuple[str, Pixels]]:
+    source: Source, wanted: Iterable[str], decode: Callable[[bytes], Decoded], bad: dict[str, str]
+) -> Iterator[tuple[str, Decoded]]:
     """Decode the wanted files of a source, a few side by side; ``bad`` gets what cannot be read, with the reason."""
     names = set(wanted)
 
-    def attempt(member: tuple[str, bytes]) -> tuple[str, Pixels | str]:
+    def attempt(member: tuple[str, bytes]) -> tuple[str, Decoded | str]:
         try:
             return member[0], decode(member[1])
         except ValueError as error:

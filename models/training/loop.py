@@ -37,6 +37,7 @@ from models.training.steps import (
     DeviceStep,
     FurtherLoss,
     Lesson,
+    Step,
     ThreadedStep,
     encoder_blocks,
     freeze,
@@ -154,7 +155,7 @@ def fit(
     log_prior = sampled_log_prior(crops, train_rows, configuration).to(device)
     workers = ThreadPoolExecutor(options.threads, initializer=_one_thread)
     lesson = Lesson(network, crops, configuration, log_prior, further)
-    learn: ThreadedStep | DeviceStep
+    learn: Step
     if device.type == "cpu":
         learn = ThreadedStep(lesson, workers)
     else:

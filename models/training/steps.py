@@ -70,6 +70,20 @@ def labelled_loss(outputs: NetworkOutputs, batch: Batch, log_prior: Tensor, weig
     return loss
 
 
+class Step(Protocol):
+    """One way to get the gradients of a batch; what :meth:`prepared` gives is what :meth:`gradients` takes."""
+
+    scaler: torch.amp.GradScaler
+
+    def prepared(self, batches: list[Pairs], epoch: int) -> Iterator[Any]:
+        """The batches of an epoch, one after the other."""
+        ...
+
+    def gradients(self, prepared: Any) -> float:
+        """Leave the gradients of a batch in the network; returns the batch's loss."""
+        ...
+
+
 class ThreadedStep:
     """The CPU: each thread makes, and learns from, its part of the batch; gradients add up."""
 
@@ -203,6 +217,6 @@ def open_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def state_of(step: ThreadedStep | DeviceStep) -> dict[str, Any]:
+def state_of(step: Step) -> dict[str, Any]:
     """What a checkpoint keeps of a step; empty on the CPU."""
     return {"part": step.part, "scaler": step.scaler.state_dict()} if isinstance(step, DeviceStep) else {}

@@ -1,5 +1,6 @@
 """A miniature HAM10000: synthetic lesions in tar files laid out as the real ones."""
 
+import copy
 import csv
 import io
 import tarfile
@@ -66,11 +67,34 @@ def miniature(tmp_path_factory) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     write_split(folder / "split.csv", labels, folds)
+    _hospital(folder / "hospital")
     return folder
 
 
-@pytest.fixture
-def settings(miniature) -> dict:
+def _hospital(folder):
+    """Twelve images named by a table, without lesion ids: two are copies, some lack a diagnosis or an outline."""
+    rows = []
+    for number in range(12):
+        generator = np.random.default_rng(100 + number // 2 if number < 2 else 100 + number)
+        image = cv2.resize(generator.integers(90, 256, (7, 7, 3), np.uint8), (200, 150), interpolation=cv2.INTER_CUBIC)
+        mask = np.zeros((150, 200), np.uint8)
+        mask[40:110, 60:140] = 255
+        image[mask > 0] //= 3
+        for kind, pixels in (("images", image), ("masks", mask)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / kind / f"{number}.png"), pixels)
+        rows.append({
+            "image": f"images/{number}.png", "mask": f"masks/{number}.png" if number % 4 else "",
+            "dx": ("mel", "nv")[number // 2 % 2] if number % 3 or not number % 4 else "", "fitzpatrick": "V",
+        })  # fmt: skip
+    with (folder / "images.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture(scope="session")
+def plain_settings(miniature) -> dict:
     """A configuration that trains in seconds: random weights, 64 pixels, one thread, two epochs."""
     return {
         "name": "miniature",
@@ -87,6 +111,12 @@ def settings(miniature) -> dict:
         "sanity": {"balanced_accuracy": -1, "jaccard": -1},
         "report": {"thorough": False},
     }
+
+
+@pytest.fixture
+def settings(plain_settings) -> dict:
+    """The configuration, to be changed."""
+    return copy.deepcopy(plain_settings)
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def task3(tmp_path):
     for name in ("ISIC_1", "ISIC_2"):
         _write(tmp_path / f"{TASK3}_Input" / f"{name}.jpg", image)
     _write(tmp_path / HAM_OUTLINES / "ISIC_1_segmentation.png", mask)
-    one_hot = {name: "0.0" for name in ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")}
+    one_hot = dict.fromkeys(("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"), "0.0")
     rows = [{"image": "ISIC_1", **one_hot, "BKL": "1.0"}, {"image": "ISIC_2", **one_hot, "MEL": "1.0"}]
     _table(tmp_path / f"{TASK3}_GroundTruth.csv", rows)
     lesions = [{"image": name, "lesion_id": f"HAM_{name}", "diagnosis_confirm_type": "histopathology"} for name in
@@ -162,7 +162,9 @@ def test_an_image_that_teaches_nothing_is_named(hospital):
     folder, rows = hospital
     rows[3]["mask"] = ""
     _table(folder / "images.csv", rows)
-    with pytest.raises(DataUnusable, match=r"1 images have neither a diagnosis \(dx\) nor an outline \(mask\): scans/3"):
+    with pytest.raises(
+        DataUnusable, match=r"1 images have neither a diagnosis \(dx\) nor an outline \(mask\): scans/3"
+    ):
         list_collection("table", folder)
 
 

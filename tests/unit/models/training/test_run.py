@@ -1,8 +1,10 @@
 """A miniature run from tar files to a model package: trains, goes on after a kill, exports, and verifies."""
 
 # ruff: noqa: E402 - the skip where torch is absent must come before what imports it
+import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: `make test`
 pytest.importorskip("efficientnet_lite_pytorch", reason="what training needs is not installed (requirements/train.txt)")
 
 import models.training
+import models.training.command
 from models.registry import open_package
 from models.training import loop
 from models.training.__main__ import main
@@ -21,7 +24,10 @@ from models.training.command import OtherRun, train
 from models.training.configuration import Architecture, ConfigurationInvalid, load_configuration
 from models.training.datasets import DataMissing
 from models.training.export import ParityBroken, export, parity
+from models.training.material import gather
 from models.training.package import REFERENCE
+from models.training.sanity import NotSane
+from models.training.splits import read_split
 
 pytestmark = pytest.mark.training
 
@@ -38,51 +44,122 @@ def network():
     return build_network(Architecture(name="efficientnet-lite0", pretrained=False, decoder_width=16)).eval()
 
 
-@pytest.fixture
-def interrupted(monkeypatch):
-    """Kill the run while it validates its second epoch."""
-    validate = loop.validate
+@pytest.fixture(scope="module")
+def run(miniature, plain_settings, tmp_path_factory):
+    """The whole pipeline over two collections, killed while it validates its second epoch and while it packages."""
+    folder = tmp_path_factory.mktemp("run")
+    further = {"collection": "hospital", "layout": "table", "folder": "hospital"}
+    settings = copy.deepcopy(plain_settings)
+    settings["data"] |= {"further": [further], "undiagnosed_per_epoch": 2}
+    settings["export"] = {"views": ["identity", "mirror"]}
+    configuration = folder / "miniature.yaml"
+    configuration.write_text(yaml.safe_dump(settings))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "validate", _killed_at(2, loop.validate))
+        with pytest.raises(KeyboardInterrupt):
+            train(configuration, miniature, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models.training.command, "write_package", _killed_at(1, None))
+        with pytest.raises(KeyboardInterrupt):
+            train(configuration, miniature, folder)
+    package = train(configuration, miniature, folder)
+    log = (folder / "miniature-0.0.1" / "train.log").read_text()
+    return SimpleNamespace(folder=folder, configuration=configuration, package=package, log=log)
+
+
+def _killed_at(call, work):
+    """``work`` until its ``call``-th call, which is killed."""
     calls: list[None] = []
 
     def killing(*arguments):
         calls.append(None)
-        if len(calls) == 2:
+        if len(calls) == call:
             raise KeyboardInterrupt
-        return validate(*arguments)
+        return work(*arguments)
 
-    monkeypatch.setattr(loop, "validate", killing)
+    return killing
 
 
-def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(miniature, configuration_file, tmp_path, interrupted):
-    broken, whole = tmp_path / "broken", tmp_path / "whole"
-    with pytest.raises(KeyboardInterrupt):
-        train(configuration_file, miniature, broken)
-    package = train(configuration_file, miniature, broken)
-    assert "going on after epoch 1 of 2" in (broken / "miniature-0.0.1" / "train.log").read_text()
-
-    train(configuration_file, miniature, whole)
+def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(run, miniature, tmp_path):
+    assert "going on after epoch 1 of 2" in run.log
+    assert run.log.count("going on after epoch 2 of 2") == 1, "the second kill came after training"
+    assert run.log.count("exported;") == 1
+    assert "skipping export: model.onnx, export.json stands" in run.log
+    assert "skipping test: its predictions stand" in run.log
+    assert "skipping the split of hospital" in run.log
+    configuration = load_configuration(run.configuration)
+    material = gather(configuration.data, miniature, run.folder / "cache", run.folder / "miniature-0.0.1" / "splits")
+    rows = [material.all_rows(fold) for fold in ("train", "validation")]
+    loop.fit(configuration, material.crops, *rows, tmp_path)
     weights = [
-        torch.load(folder / "miniature-0.0.1" / "checkpoints" / "last.pt", weights_only=True)["average"]
-        for folder in (broken, whole)
+        torch.load(folder / "last.pt", weights_only=True)["average"]
+        for folder in (run.folder / "miniature-0.0.1" / "checkpoints", tmp_path)
     ]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
-    found = open_package(broken / "store", "miniature", "0.0.1")
+
+def test_the_package_says_what_it_is_and_what_it_reaches(run):
+    found = open_package(run.folder / "store", "miniature", "0.0.1")
     found.verify()
-    manifest = yaml.safe_load((package / "manifest.yaml").read_text())
+    manifest = yaml.safe_load((run.package / "manifest.yaml").read_text())
     assert manifest["thresholds"]["embedding"]["file"] == REFERENCE
     assert manifest["data"]["images"] == {"train": 14, "validation": 14, "calibration": 14, "test": 14}
     assert manifest["thresholds"]["melanoma"]["sensitivity"] >= 0.9
-    metrics = json.loads((package / "evaluation" / "metrics.json").read_text())
+    metrics = json.loads((run.package / "evaluation" / "metrics.json").read_text())
     assert metrics["native"]["images"] == metrics["native_crops"]["images"] == 1
-    assert len(json.loads((package / "evaluation" / "history.json").read_text())) == 2
-    card = (package / "MODEL_CARD.md").read_text()
+    assert len(json.loads((run.package / "evaluation" / "history.json").read_text())) == 2
+    card = (run.package / "MODEL_CARD.md").read_text()
     assert manifest["sha256"] in card and f"{metrics['test']['balanced_accuracy']:.3f}" in card
 
-    stamp = (package / "model.onnx").stat().st_size, manifest["sha256"]
-    train(configuration_file, miniature, broken)
-    again = yaml.safe_load((package / "manifest.yaml").read_text())
-    assert ((package / "model.onnx").stat().st_size, again["sha256"]) == stamp
+
+def test_a_further_collection_has_a_split_and_figures_of_its_own(run):
+    split = read_split(str(run.folder / "miniature-0.0.1" / "splits" / "hospital.csv"))
+    assert len(split.fold_by_image) == 12
+    assert split.lesion_by_image["images/0"] == split.lesion_by_image["images/1"] == "images/0"
+    test = split.images("test")
+    metrics = json.loads((run.package / "evaluation" / "metrics.json").read_text())["hospital-test"]
+    assert metrics.get("images") == len(test)
+    assert 0 <= metrics["mean_jaccard"] <= 1
+    assert yaml.safe_load((run.package / "manifest.yaml").read_text())["metrics"]["hospital-test"]["images"] == len(
+        test
+    )
+
+
+def test_the_report_is_about_the_test_folds_and_names_the_command(run):
+    report = json.loads((run.package / "evaluation" / "report.json").read_text())
+    assert report["dataset"]["name"] == "ham10000 test fold"
+    assert report["dataset"]["images"] == 14
+    assert "cds train" in json.dumps(report["provenance"])
+    assert (run.package / "evaluation" / "report.html").is_file()
+    (other,) = report["others"]
+    assert other["name"] == "hospital test fold"
+
+
+def test_what_is_done_is_not_done_again(run, miniature):
+    log = run.folder / "miniature-0.0.1" / "train.log"
+    before = len(log.read_text())
+    files = {path: path.stat().st_mtime_ns for path in run.package.rglob("*")}
+    assert train(run.configuration, miniature, run.folder) == run.package
+    assert {path: path.stat().st_mtime_ns for path in run.package.rglob("*")} == files
+    said = log.read_text()[before:]
+    for stage in ("export: model.onnx", "validation: its predictions", "package: manifest.yaml", "report: report.json"):
+        assert f"skipping {stage}" in said
+
+
+def test_a_network_no_better_than_a_constant_is_not_exported(run, miniature):
+    settings = yaml.safe_load(run.configuration.read_text())
+    settings["sanity"] = {"balanced_accuracy": 0.8, "jaccard": -1}
+    strict = run.folder / "strict.yaml"
+    strict.write_text(yaml.safe_dump(settings))
+    weights = run.folder / "miniature-0.0.1" / "model.onnx"
+    kept = weights.rename(weights.with_suffix(".kept"))
+    try:
+        with pytest.raises(NotSane, match="the balanced accuracy on the validation fold is"):
+            train(strict, miniature, run.folder, run.folder / "elsewhere")
+        assert not weights.exists()
+        assert not (run.folder / "elsewhere").exists()
+    finally:
+        kept.rename(weights)
 
 
 def test_other_settings_do_not_go_on_with_these_checkpoints(miniature, settings, configuration_file, tmp_path):

@@ -5,13 +5,15 @@ from collections import Counter
 import pytest
 
 from models.training.configuration import file_digest
-from models.training.datasets import Label
+from models.training.datasets import DataMissing, Files, Label, Listing
+from models.training.make_split import main, split_collection
 from models.training.splits import (
     FOLDER,
     FOLDS,
     SHARES,
     LesionLeak,
     check_against_labels,
+    fit_to_split,
     make_split,
     read_split,
     write_split,
@@ -100,3 +102,56 @@ def test_the_published_frames_are_in_the_test_fold():
 def test_exact_copies_lie_in_one_fold(pair):
     split = read_split(COMMITTED)
     assert len({split.fold_by_image[image] for image in pair}) == 1
+
+
+def test_a_split_that_is_not_there_is_named():
+    with pytest.raises(DataMissing, match=r"there is no split 'ham10000-v9\.csv'"):
+        read_split("ham10000-v9.csv")
+
+
+def _listing(lesions):
+    """Labels with these lesions by image; no image can be read."""
+    labels = tuple(Label(image, lesion, "nv") for image, lesion in sorted(lesions.items()))
+    return Listing(labels, Files({}), Files({}))
+
+
+def test_images_without_a_lesion_take_that_of_the_split(tmp_path):
+    split = read_split(_split_file(tmp_path / "s.csv", [("I1", "L1", "train"), ("I2", "I2", "test")]))
+    fitted = fit_to_split(_listing({"I1": "L1", "I2": ""}), split)
+    assert [label.lesion_id for label in fitted.labels] == ["L1", "I2"]
+
+
+def test_a_lesion_of_the_table_in_two_folds_of_the_split_is_refused(tmp_path):
+    rows = [("I1", "A", "train"), ("I2", "B", "test"), ("I3", "C", "test")]
+    split = read_split(_split_file(tmp_path / "s.csv", rows))
+    with pytest.raises(LesionLeak, match=r"lesion L1 is in train and in test \(I2\)"):
+        fit_to_split(_listing({"I1": "L1", "I2": "L1", "I3": ""}), split)
+
+
+def test_a_split_of_other_images_is_refused(tmp_path):
+    split = read_split(_split_file(tmp_path / "s.csv", [("I1", "A", "train")]))
+    with pytest.raises(LesionLeak, match="1 images are in one only, first I2"):
+        fit_to_split(_listing({"I1": "", "I2": ""}), split)
+
+
+def test_near_copies_without_a_lesion_come_into_one_fold(tmp_path, monkeypatch):
+    import numpy as np
+
+    bits = {f"I{k}": np.random.default_rng(k // 2).random(256) < 0.5 for k in range(40)}
+    monkeypatch.setattr("models.training.make_split.hash_images", lambda listing, cache: bits)
+    listing = _listing({f"I{k}": "" for k in range(41)})
+    assert split_collection(listing, tmp_path, tmp_path / "s.csv") == 21
+    split = read_split(str(tmp_path / "s.csv"))
+    assert all(split.fold_by_image[f"I{k}"] == split.fold_by_image[f"I{k + 1}"] for k in range(0, 40, 2))
+    assert split.lesion_by_image["I40"] == "I40"
+
+
+def test_the_command_makes_the_same_split_again_and_replaces_none(miniature, tmp_path, monkeypatch, capsys):
+    for name in ("a.csv", "b.csv"):
+        arguments = ["make_split", "ham10000-archives", str(miniature), str(tmp_path / name)]
+        monkeypatch.setattr("sys.argv", arguments)
+        assert main() == 0
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    assert "56 images, 28 lesions" in capsys.readouterr().out
+    assert main() == 2
+    assert "is there already" in capsys.readouterr().err
