@@ -199,10 +199,10 @@ def _diagnosis(predictor: Predictor, cases: list[Case], answers: Answers, weight
         },
         "operating_points": {
             "melanoma": curves.operating_point(
-                sample, weights, ["mel"], melanoma.probability, melanoma.model_dump(include=chosen)
+                sample, ["mel"], melanoma.probability, melanoma.model_dump(include=chosen)
             ),
             "malignancy": curves.operating_point(
-                sample, weights, malignant, malignancy.probability, malignancy.model_dump(include=chosen)
+                sample, malignant, malignancy.probability, malignancy.model_dump(include=chosen)
             ),
         },
         "reliability": {

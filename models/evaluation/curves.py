@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from models.evaluation.figures import Sample
-from models.evaluation.resampling import Bools, Float64, area_under_curve, estimate, mean, rounded
+from models.evaluation.figures import Sample, share
+from models.evaluation.resampling import Bools, Float64, area_under_curve, estimate, rounded
 
 SENSITIVITIES = (0.90, 0.95)
 """Melanoma sensitivities at which the specificity is read from the curve."""
@@ -45,17 +45,17 @@ def roc(score: Float64, positive: Bools, weights: Float64) -> dict[str, Any]:
 
 
 def operating_point(
-    sample: Sample, weights: Float64, classes: Sequence[str], threshold: float, chosen: Mapping[str, Any]
+    sample: Sample, classes: Sequence[str], threshold: float, chosen: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What a threshold fixed elsewhere does here; ``chosen`` is what the manifest says of its own fold."""
-    called = (sample.score(classes) >= threshold).astype(np.float64)
+    called = sample.score(classes) >= threshold
     positive = sample.positive(classes)
     return {
         "classes": list(classes),
         "probability": rounded(threshold, 6),
         "positive": int(positive.sum()),
-        "sensitivity": estimate(mean(called[positive], weights[:, positive])),
-        "specificity": estimate(mean(1.0 - called[~positive], weights[:, ~positive])),
+        "sensitivity": share(sample, called, positive),
+        "specificity": share(sample, ~called, ~positive),
         "called": rounded(float(called.mean())) if len(called) else None,
         "chosen": {name: value for name, value in chosen.items() if value is not None},
     }

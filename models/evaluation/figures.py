@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.evaluation.resampling import Float64, area_under_curve, balanced_accuracy, estimate, mean, rounded
+from models.evaluation.resampling import (
+    Bools,
+    Float64,
+    area_under_curve,
+    balanced_accuracy,
+    effective_number,
+    estimate,
+    mean,
+    rounded,
+    wilson,
+)
 
 Int64 = npt.NDArray[np.int64]
 BINS = 15
@@ -39,7 +49,7 @@ class Sample:
         """Summed probability of some classes, [N]."""
         return np.asarray(self.probability[:, [self.classes.index(name) for name in names]].sum(axis=1))
 
-    def positive(self, names: Sequence[str]) -> npt.NDArray[np.bool_]:
+    def positive(self, names: Sequence[str]) -> Bools:
         """Whether the true class is among ``names``, [N]."""
         return np.isin(self.target, [self.classes.index(name) for name in names])
 
@@ -92,7 +102,10 @@ def calibration_error(sample: Sample, weights: Float64, bins: int = BINS) -> Flo
         np.abs(weights[:, inside] @ (confidence[inside] - right[inside])) for inside in _bins(confidence, bins).values()
     ]
     total = weights.sum(axis=1)
-    return np.asarray(np.sum(gaps, axis=0) / total) if gaps else np.full(len(weights), np.nan)
+    if not gaps:
+        return np.full(len(weights), np.nan)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.sum(gaps, axis=0) / total)
 
 
 def confusion(sample: Sample) -> dict[str, Any]:
@@ -107,17 +120,29 @@ def per_class(sample: Sample, weights: Float64) -> dict[str, dict[str, Any]]:
     """Each class against the rest; figures are ``None`` where the class does not occur."""
     table: dict[str, dict[str, Any]] = {}
     for k, name in enumerate(sample.classes):
-        true, said = sample.target == k, (sample.called == k).astype(np.float64)
+        true, said = sample.target == k, sample.called == k
         area = area_under_curve(sample.probability[:, k], true, weights)
         table[name] = {
             "images": int(true.sum()),
             "called": int(said.sum()),
-            "sensitivity": estimate(mean(said[true], weights[:, true])),
-            "specificity": estimate(mean(1.0 - said[~true], weights[:, ~true])),
-            "precision": estimate(mean(true[said > 0].astype(np.float64), weights[:, said > 0])),
+            "sensitivity": share(sample, said, true),
+            "specificity": share(sample, ~said, ~true),
+            "precision": share(sample, true, said),
             "auc": estimate(area),
         }
     return table
+
+
+def share(sample: Sample, hit: Bools, among: Bools) -> dict[str, Any]:
+    """Share of ``hit`` [N] among some images, with Wilson's interval over their lesions.
+
+    A bootstrap would claim certainty where all of three images agree.
+    """
+    if not among.any():
+        return {"value": None, "interval": None}
+    found = float(hit[among].mean())
+    limits = wilson(found, effective_number([sample.groups[row] for row in np.flatnonzero(among)]))
+    return {"value": rounded(found), "interval": [rounded(limit) for limit in limits]}
 
 
 def reliability(score: Float64, right: Float64, bins: int = 10) -> list[dict[str, Any]]:
@@ -134,7 +159,7 @@ def reliability(score: Float64, right: Float64, bins: int = 10) -> list[dict[str
     ]
 
 
-def _bins(score: Float64, bins: int) -> dict[int, npt.NDArray[np.bool_]]:
+def _bins(score: Float64, bins: int) -> dict[int, Bools]:
     """Which images lie in which bin of equal width; empty bins are left out."""
     number = np.minimum((score * bins).astype(int), bins - 1)
     return {int(k): number == k for k in np.unique(number)}

@@ -82,7 +82,8 @@ def _images_and_masks(
     folder: Path, table: LabelTable | None, choice: Choice
 ) -> tuple[dict[str, list[Source]], dict[str, list[Source]]]:
     """Sources of images and of masks by key; usually one each."""
-    found = find_sources(folder)
+    own = table.path.stem if table is not None and not (choice.images or choice.masks) else ""
+    found = find_sources(folder, own if own and any(folder.glob(f"{own}-images*.tar")) else "")
     images, masks = _named(choice.images, folder, found), _named(choice.masks, folder, found)
     if images is None and table is not None:
         images = _beside(table, "images", found)

@@ -53,10 +53,11 @@ def main_figures(report: Report) -> Safe:
     tiles = []
     for name, words in NAMES.items():
         if name in figures:
-            value, interval = figures[name]["value"], figures[name]["interval"]
-            shown = percent(value) if name == "failed_outlines" else number(value)
-            small = f"95 %: {number(interval[0])}–{number(interval[1])}" if interval else "no interval"
-            tiles.append((words, shown, small))
+            tiles.append((words, *_tile(figures[name], shares=name == "failed_outlines")))
+    point = report.get("operating_points", {}).get("melanoma")
+    if point and point["sensitivity"]["value"] is not None:
+        tiles.append(("Melanoma sensitivity, set point", *_tile(point["sensitivity"])))
+        tiles.append(("Melanoma specificity, set point", *_tile(point["specificity"])))
     if "abstention" in report:
         share = report["abstention"]["abstained"]
         tiles.append(("Abstained", percent(share["value"]), "of all images, whole algorithm"))
@@ -85,6 +86,13 @@ def main_figures(report: Report) -> Safe:
     return markup.joined(*parts)
 
 
+def _tile(figure: Mapping[str, Any], shares: bool = False) -> tuple[str, str]:
+    """Value and interval as a tile shows them."""
+    shown = percent if shares else number
+    interval = figure["interval"]
+    return shown(figure["value"]), f"95 %: {shown(interval[0])}–{shown(interval[1])}" if interval else "no interval"
+
+
 def diagnosis(report: Report) -> Safe:
     """Confusion matrix and the table per class."""
     matrix, per_class = report["confusion_matrix"], report["per_class"]
@@ -100,7 +108,7 @@ def diagnosis(report: Report) -> Safe:
     header = ("class", "stands for", "images", "sensitivity", "specificity", "precision", "AUC", "mean Jaccard")
     return markup.joined(
         markup.figure(chart, "Rows are the true classes, columns what the model calls; shades are shares of a row."),
-        markup.table("Each class against the rest, with 95 % intervals", header, rows, words=(1,)),
+        markup.table("Each class against the rest (95 %, Wilson over lesions)", header, rows, words=(1,)),
     )
 
 

@@ -80,7 +80,7 @@ def subgroups(report: Report) -> Safe:
             "malignancy sensitivity", "malignancy specificity", "balanced accuracy",
         )  # fmt: skip
         gaps = [
-            f"{point}: {gap['equalised_odds']['sentence'] or gap['equalised_odds']['verdict']}"
+            f"{point}: {gap['equalised_odds']['verdict' if gap['equalised_odds']['value'] is None else 'sentence']}"
             for point, gap in trait["gaps"].items()
         ]
         parts.append(Safe(f"<h3>By {markup.text(trait['words'])}</h3>"))

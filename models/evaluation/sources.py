@@ -64,9 +64,10 @@ def image_key(text: str) -> str:
     return name[: -len(suffix)] if (suffix := PurePosixPath(name).suffix) in SUFFIXES else name
 
 
-def find_sources(folder: Path) -> list[Source]:
+def find_sources(folder: Path, archives: str = "") -> list[Source]:
     """Every image file below ``folder`` and in the ``.tar`` archives that lie in it, by name.
 
+    Of the archives only those whose name begins with ``archives`` are opened: to list a large one takes seconds.
     Raises `Misconfigured` if an archive cannot be read.
     """
     found = [
@@ -74,7 +75,7 @@ def find_sources(folder: Path) -> list[Source]:
         for path in folder.rglob("*")
         if path.suffix.lower() in SUFFIXES and path.is_file()
     ]
-    for archive in sorted(folder.glob("*.tar")):
+    for archive in sorted(path for path in folder.glob("*.tar") if path.name.startswith(archives)):
         found.extend(_members(archive))
     return sorted((one for one in found if _is_image(one.name)), key=lambda one: one.name)
 

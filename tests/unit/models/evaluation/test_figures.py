@@ -137,7 +137,15 @@ def test_equal_scores_are_one_point_of_the_curve():
 
 
 def test_an_operating_point_is_judged_where_it_was_set(ten):
-    point = operating_point(ten, once(ten), ["mel"], 0.5, {"sensitivity": 0.9, "specificity": None})
+    point = operating_point(ten, ["mel"], 0.5, {"sensitivity": 0.9, "specificity": None})
     assert point["sensitivity"]["value"] == pytest.approx(0.75)
     assert point["specificity"]["value"] == pytest.approx(4 / 6, abs=1e-4)
     assert point["chosen"] == {"sensitivity": 0.9}
+
+
+def test_three_of_three_is_no_certainty():
+    three = sample_of([0.9] * 3, [MEL] * 3)
+    low, high = per_class(three, once(three))["mel"]["sensitivity"]["interval"]
+    assert low == pytest.approx(0.4385, abs=1e-3) and high == 1.0  # Wilson's interval of 3 of 3
+    twins = sample_of([0.9] * 3, [MEL] * 3, groups=["one"] * 3)
+    assert per_class(twins, once(twins))["mel"]["sensitivity"]["interval"][0] == pytest.approx(0.2065, abs=1e-3)

@@ -1,6 +1,7 @@
 """The whole report of a tiny network on drawn lesions, and the page that is made of it."""
 
 import json
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -12,6 +13,7 @@ from models.evaluation.layouts import open_dataset
 from models.evaluation.pictures import draw_pictures
 from models.evaluation.report import render
 from models.registry import open_package
+from models.training.card_from_reports import report_sections
 from tests.unit.models.conftest import tiny_graph, tiny_manifest, write_manifest
 from tests.unit.models.evaluation.conftest import encoded, mask_bytes, write_table
 
@@ -80,6 +82,13 @@ def dataset(tmp_path_factory, drawings):
     return open_dataset(place, CLASSES)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_strangers():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("models.evaluation.command.STRANGERS_PER_FAMILY", 1)
+        yield
+
+
 @pytest.fixture(scope="module")
 def report(package, dataset):
     return evaluate(package, dataset, Extent(thorough=True, draws=50, threads=1, command="cds evaluate tiny clinic"))
@@ -98,7 +107,7 @@ def test_every_part_is_there(report):
     assert {
         "figures", "per_class", "confusion_matrix", "roc", "operating_points", "reliability", "selective",
         "missed_melanomas", "prediction_sets", "outline", "abstention", "triage", "subgroups", "distortions",
-        "faithfulness", "cost", "provenance",
+        "faithfulness", "gate", "cost", "provenance",
     } <= set(report)  # fmt: skip
     assert report["dataset"] == report["dataset"] | {
         "images": 6, "lesions": 3, "labelled": 6, "classes": {"mel": 2, "nv": 4},
@@ -130,7 +139,7 @@ def test_every_section_is_there_and_the_contents_lead_to_it(report):
     sections = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
     assert sections == [
         "figures", "diagnosis", "melanoma", "missed", "calibration", "uncertainty", "abstention", "outline",
-        "distortions", "subgroups", "maps", "cost", "images", "provenance",
+        "distortions", "subgroups", "maps", "gate", "cost", "images", "provenance",
     ]  # fmt: skip
     anchors = {link[1:] for link in page.having("href")}
     assert anchors == set(sections)
@@ -209,3 +218,17 @@ def test_a_report_holds_no_picture_and_pictures_are_drawn_apart(package, dataset
     text = index.read_text(encoding="utf-8")
     assert all(one["id"] in text for one in worst)
     assert b"\x89PNG" not in (tmp_path / "report.html").read_bytes()
+
+
+def test_the_model_card_repeats_the_report_and_nothing_else(report):
+    card = "\n\n".join(report_sections({"report": report, "report-other": report}))
+    for heading in ("Held-out images", "Melanoma on held-out images", "Knowing when not to answer", "Robustness",
+                    "Fairness", "Gate", "Are the maps faithful?", "Cost and forms"):  # fmt: skip
+        assert f"## {heading}" in card
+    assert "(evaluation/report-other.html)" in card
+    assert f"{report['figures']['mean_jaccard']['value']:.3f}" in card
+    assert not re.search(r"\bnan\b|None", card)
+    for line in card.splitlines():
+        if line.startswith("|"):
+            assert line.endswith("|")
+    assert report_sections({}) == []
