@@ -20,9 +20,9 @@ from dicom_listener.tls import ReloadedContext
 
 log = structlog.get_logger(__name__)
 
-MAX_WAITING: Final = 64
+MAX_WAITING: Final = 128
 """Connections that have not yet said who they are; further ones are closed unheard."""
-MAX_WAITING_PER_ADDRESS: Final = 32
+MAX_WAITING_PER_ADDRESS: Final = 64
 """So that one silent machine does not keep all others out."""
 
 _RECEIVE_BUFFER: Final = 1 << 20
