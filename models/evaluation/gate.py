@@ -35,10 +35,14 @@ REFUSALS = ("not_dermoscopy", "too_small", "blur", "exposure", "glare", "no_lesi
 """Codes of reasons that the gate gives; doubt about the class (``low_confidence``, ``ambiguous``) is apart."""
 CUT_OFF = "lesion_cut_off"
 _SURE = 10.0
-SPOILED: Mapping[str, str] = {
-    "blur": "blur", "dark": "exposure", "bright": "exposure", "glare": "glare", "cut off": CUT_OFF,
-}  # fmt: skip
-"""How good images are spoiled, and the code that should name it."""
+SPOILED: Mapping[str, tuple[str, ...]] = {
+    "blur": ("blur",),
+    "dark": ("exposure", "not_dermoscopy"),
+    "bright": ("exposure",),
+    "glare": ("glare",),
+    "cut off": (CUT_OFF,),
+}
+"""How good images are spoiled, and the codes that should name it (a very dark frame counts as black)."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,10 @@ def measure_gate(
         "strangers": {name: _detection(judged, together) for name, judged in strange.items() if judged},
         "all_strangers": _detection(every, together),
         "spoiled": {
-            name: {"images": len(judged), "named": _share(SPOILED[name] in one.codes for one in judged)}
+            name: {
+                "images": len(judged),
+                "named": _share(any(code in one.codes for code in SPOILED[name]) for one in judged),
+            }
             for name, judged in spoiled.items()
             if judged
         },
