@@ -195,7 +195,7 @@ def _comb(strip: _Strip) -> _Comb | None:
 
 
 def _periods(profile: Float64) -> list[float]:
-    """The likeliest periods of a darkness along a line: highest peaks of its spectrum, and twice and thrice the first,
+    """The likeliest periods of a darkness along a line: highest peaks of its spectrum, and multiples of the first,
     since the overtones of narrow ticks are as high as the ground tone.
     """
     size = 1 << (4 * len(profile)).bit_length()
@@ -206,7 +206,7 @@ def _periods(profile: Float64) -> list[float]:
     peak[1:-1] = (power[1:-1] > power[:-2]) & (power[1:-1] >= power[2:])
     peak &= (frequency >= 1.0 / PERIODS[1]) & (frequency <= 1.0 / PERIODS[0])
     found = [float(1.0 / frequency[index]) for index in np.flatnonzero(peak)[np.argsort(-power[peak])][:4]]
-    return found + [times * period for period in found[:1] for times in (2.0, 3.0) if times * period <= PERIODS[1]]
+    return found + [times * found[0] for times in range(2, 13) if found and times * found[0] <= PERIODS[1]]
 
 
 def _ticks(profile: Float64, period: float) -> _Comb | None:
@@ -230,7 +230,9 @@ def _ticks(profile: Float64, period: float) -> _Comb | None:
     numbers = np.arange(count)
     (slope, start), covariance = np.polyfit(numbers, centres, 1, cov=True)
     on = np.interp(start + slope * numbers, places, profile)
-    off = np.interp(start + slope * (numbers[:-1] + 0.5), places, profile)
+    # a comb of several true periods would leave ticks between its own
+    between = (1 / 2, 1 / 3, 2 / 3) if period < 10.0 else (1 / 2, 1 / 3, 2 / 3, 1 / 5, 2 / 5, 1 / 7, 2 / 7, 3 / 7)
+    off = np.max([np.interp(start + slope * (numbers[:-1] + part), places, profile) for part in between], axis=0)
     present = on[1:] > off
     if present.mean() < 0.8 or abs(slope / period - 1.0) > 0.05:
         return None
@@ -249,6 +251,6 @@ def _fifth_is_longer(side: Float32, comb: _Comb) -> bool:
         reach += np.interp(on, places, row) - 0.5 * sum(np.interp(where, places, row) for where in beside)
     best = max(range(5), key=lambda phase: float(reach[numbers % 5 == phase].mean()))
     longer, others = reach[numbers % 5 == best], reach[numbers % 5 != best]
-    error = math.sqrt(float(longer.var()) / len(longer) + float(others.var()) / len(others))
+    error = math.sqrt(float(others.var()) * (1.0 / len(longer) + 1.0 / len(others)))
     distinct = float(np.mean(longer > np.percentile(others, 75)))
     return bool((longer.mean() - others.mean()) >= LEAST_LONGER * max(error, 1e-9) and distinct >= 0.7)
