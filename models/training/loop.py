@@ -37,11 +37,10 @@ from models.training.steps import (
     DeviceStep,
     FurtherLoss,
     Lesson,
-    Step,
-    ThreadedStep,
     encoder_blocks,
     freeze,
     open_device,
+    open_step,
     state_of,
 )
 
@@ -155,11 +154,7 @@ def fit(
     log_prior = sampled_log_prior(crops, train_rows, configuration).to(device)
     workers = ThreadPoolExecutor(options.threads, initializer=_one_thread)
     lesson = Lesson(network, crops, configuration, log_prior, further)
-    learn: Step
-    if device.type == "cpu":
-        learn = ThreadedStep(lesson, workers)
-    else:
-        learn = DeviceStep(lesson, workers, device, options.batch)
+    learn = open_step(lesson, workers, device, options.batch)
     history: list[EpochResult] = []
     step, elapsed = 0, 0.0
     last = folder / "last.pt"

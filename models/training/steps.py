@@ -217,6 +217,13 @@ def open_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def open_step(lesson: Lesson, workers: ThreadPoolExecutor, device: torch.device, batch: int) -> Step:
+    """The way that fits the device; on a GPU the whole batch at first."""
+    if device.type == "cpu":
+        return ThreadedStep(lesson, workers)
+    return DeviceStep(lesson, workers, device, batch)
+
+
 def state_of(step: Step) -> dict[str, Any]:
     """What a checkpoint keeps of a step; empty on the CPU."""
     return {"part": step.part, "scaler": step.scaler.state_dict()} if isinstance(step, DeviceStep) else {}
