@@ -139,7 +139,8 @@ def _photographed(random: Random, canvas: Float32) -> RGBPixels:
     lit = lit + random.normal(0.0, float(random.uniform(1.0, 4.0)), lit.shape)
     pixels = np.clip(np.rint(lit), 0, 255).astype(np.uint8)
     _, encoded = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(70, 96))])
-    return np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1])
+    decoded = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
+    return np.ascontiguousarray(decoded[..., ::-1])
 
 
 def _moles(random: Random, canvas: Float32, shape: npt.NDArray[np.uint8], most: int) -> None:

@@ -128,13 +128,12 @@ def refit(folder: Path, data: Path, cache: Path, splits: Path) -> dict[str, floa
                 rows = random.choice(rows, MOST_KNOWN, replace=False)
             for row in rows:
                 output = session.run(prepare(np.asarray(crops.images[int(row)]), manifest.preprocessing).tensor)
-                certainty = assess_outline(output.mask_logits[0, 0], DEFAULTS).scores["outline_certainty"]
+                surest = assess_outline(output.mask_logits[0, 0], DEFAULTS).scores["outline_certainty"]
                 diagnosis = crops.labels[int(row)].diagnosis
-                target = CLASSES.index(diagnosis) if diagnosis in CLASSES else -1
-                kept.append((output.embedding[0], certainty, target, name))
+                known_as = CLASSES.index(diagnosis) if diagnosis in CLASSES else len(CLASSES)
+                kept.append((output.embedding[0], surest, known_as, name))
     embedding = np.stack([one[0] for one in gathered["train"]])
     target = np.array([one[2] for one in gathered["train"]])
-    target = np.where(target >= 0, target, int(target.max()) + 1)
     known = np.stack([one[0] for one in gathered["validation"]])
     sources = np.array([one[3] for one in gathered["validation"]])
     certainty = np.array([one[1] for one in gathered["validation"]])
@@ -146,8 +145,8 @@ def refit(folder: Path, data: Path, cache: Path, splits: Path) -> dict[str, floa
     quantiles = np.quantile(distances(reference, known), QUANTILES)
     stated["embedding"] |= {f"distance_p{round(100 * q)}": float(v) for q, v in zip(QUANTILES, quantiles, strict=True)}
     stated["embedding"]["sha256"] = file_digest(folder / stated["embedding"]["file"])
-    surest = min(float(np.quantile(certainty[sources == name], FALSE_ALARMS)) for name in np.unique(sources))
-    limits = {"novelty_max": 1.0, "outline_certainty_min": round(min(surest, 0.995), 4)}
+    least = min(float(np.quantile(certainty[sources == name], FALSE_ALARMS)) for name in np.unique(sources))
+    limits = {"novelty_max": 1.0, "outline_certainty_min": round(min(least, 0.995), 4)}
     stated["quality"] = {**stated.get("quality", {}), **limits}
     path.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120), encoding="utf-8")
     return limits
