@@ -27,7 +27,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def percent(value: float | None, digits: int = 1) -> str:
     """A share as a percentage, or a dash."""
-    return DASH if value is None else f"{100.0 * value:.{digits}f} %"
+    return DASH if value is None else f"{100.0 * value:.{digits}f}\u00a0%"
 
 
 def measured(figure: Mapping[str, Any] | None, digits: int = 3) -> Safe:
