@@ -1,13 +1,15 @@
+import dataclasses
 import hashlib
 
 import numpy as np
 import pytest
 
-from dermoscopy.domain import DermoscopicImage
+from dermoscopy.domain import DermoscopicImage, ScaleSource
 from dermoscopy.phantoms import phantom
 from models.explain import describe, evidence_map
 from models.measure import largest_region, measure
 from models.preprocess import Placement
+from models.scale import Ruler
 
 
 def test_evidence_is_between_0_and_1_at_source_size_with_its_peak_in_place():
@@ -65,3 +67,14 @@ def test_the_edge_of_the_frame_is_mentioned():
 
 def test_without_a_lesion():
     assert describe(None, 0.0) == ("No lesion could be outlined, so shape and colour were not measured.",)
+
+
+def test_a_ruler_and_hair_are_said():
+    lesion = measured("nevus")
+    ruler = Ruler(33.1, 0.0004, 3.31, 0.1, 101, ((0.0, 0.0), (0.0, 334.0)))
+    from_ruler = dataclasses.replace(lesion, scale_source=ScaleSource.RULER)
+    said = describe(from_ruler, 0.0, hair=0.07, ruler=ruler)
+    assert any("101 marks of a ruler" in line and "33.1 pixels per millimetre" in line for line in said)
+    assert any("cover 7 %" in line for line in said)
+    plain = describe(lesion, 0.0, hair=0.01, ruler=ruler)
+    assert not any("ruler" in line or "Hair" in line for line in plain)
