@@ -109,6 +109,7 @@ def train(
                 seed=configuration.seed,
                 epochs=len(fitted.history),
                 best_epoch=fitted.best.epoch,
+                kept_weights=configuration.export.weights,
                 wall_minutes=round(fitted.history[-1].minutes, 1),
                 export_difference=difference,
                 remarks=configuration.remarks,
@@ -167,7 +168,8 @@ def _export(
         logger.info("exported; largest difference to torch: %s", differences)
         compared.write_text(json.dumps(differences, indent=1) + "\n", encoding="utf-8")
 
-    rests_on = [file_digest(run / "checkpoints" / "best.pt"), str(prior.tolist()), options.model_dump_json()]
+    rests_on = [file_digest(run / "checkpoints" / name) for name in ("best.pt", "last.pt")]
+    rests_on += [str(prior.tolist()), options.model_dump_json()]
     rests_on.append(configuration.input.model_dump_json())
     stages.once("export", rests_on, [weights, compared], work)
     return float(max(json.loads(compared.read_text(encoding="utf-8")).values()))

@@ -224,8 +224,11 @@ class Sanity(Section):
 
 
 class Export(Section):
-    """What the ONNX file computes beside the network itself."""
+    """Which weights the ONNX file holds, and what it computes beside the network itself."""
 
+    weights: Literal["best", "last", "mean"] = Field(
+        "best", description="the epoch that validation liked best, the last one, or the mean of both"
+    )
     views: tuple[View, ...] = Field(("identity",), description="views of the image whose answers are averaged")
 
     @model_validator(mode="after")

@@ -244,10 +244,18 @@ together. Split by lesion, never by image: `{data["split"]["file"]}` (SHA-256 `{
 ```
 
 Configuration `{training["config"]}` (SHA-256 `{training["config_sha256"]}`), seed {training["seed"]},
-{training["epochs"]} epochs of which epoch {training["best_epoch"]} was kept, {training["wall_minutes"]:.0f} minutes of
+{training["epochs"]} epochs of which {_kept(training)}, {training["wall_minutes"]:.0f} minutes of
 training, code {training["code"]}. The file's answers differ from the torch network's by at most
 {training["export_difference"]:.1e}. Weights: `{manifest["file"]}`, {manifest["bytes"]} bytes,
 SHA-256 `{manifest["sha256"]}`.{" " + training["remarks"] if training["remarks"] else ""}"""
+
+
+def _kept(training: dict[str, Any]) -> str:
+    """Which weights of the run the file holds, in words."""
+    best, last = training["best_epoch"], training["epochs"]
+    if training["kept_weights"] == "mean":
+        return f"the mean of epoch {best} (best on validation) and epoch {last} (the last) was kept"
+    return f"epoch {best if training['kept_weights'] == 'best' else last} was kept"
 
 
 def _licence(manifest: dict[str, Any]) -> str:

@@ -47,6 +47,7 @@ class Provenance:
     seed: int
     epochs: int
     best_epoch: int
+    kept_weights: str
     wall_minutes: float
     export_difference: float
     remarks: str

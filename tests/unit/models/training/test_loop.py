@@ -16,7 +16,7 @@ from models.training.architectures.contract import NetworkOutputs
 from models.training.batches import Batch, draw_epoch, sampled_log_prior
 from models.training.configuration import CLASSES, Losses, Optimisation, TrainingConfiguration
 from models.training.datasets import Crops, Label
-from models.training.loop import Diverged, EpochResult, frozen_at, validate, weary
+from models.training.loop import Diverged, EpochResult, chosen_weights, frozen_at, validate, weary
 from models.training.sanity import NotSane, constant_outline, refuse_insane
 from models.training.steps import (
     DeviceFull,
@@ -241,3 +241,12 @@ def test_a_network_no_better_than_a_constant_is_not_exported(crops, settings, re
 def test_a_network_that_beats_the_constants_passes(crops, settings):
     settings["sanity"] = {"balanced_accuracy": 0.1, "jaccard": -0.1}
     refuse_insane(_result(3, 0.3, 0.95), crops, list(range(14)), TrainingConfiguration.model_validate(settings))
+
+
+@pytest.mark.parametrize(("choice", "expected"), [("best", 1.0), ("last", 3.0), ("mean", 2.0)])
+def test_the_exported_weights_are_the_chosen_ones(choice, expected):
+    best = {"weight": torch.tensor([1.0]), "count": torch.tensor(4)}
+    last = {"weight": torch.tensor([3.0]), "count": torch.tensor(9)}
+    chosen = chosen_weights(best, last, choice)
+    assert chosen["weight"].item() == expected
+    assert chosen["count"].item() == (4 if choice == "best" else 9)
