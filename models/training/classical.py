@@ -110,10 +110,14 @@ def fit_boosting(features: Features, target: Targets, setting: Setting) -> Fitte
 FLOORS: dict[str, Floor] = {
     "majority-class": Floor("colour", ({},), fit_majority),
     "colour-random-forest": Floor("colour", tuple({"min_samples_leaf": n} for n in (1, 3, 10, 30)), fit_forest),
-    "imagenet-embedding-logistic": Floor("imagenet", tuple({"C": c} for c in (1e-4, 1e-3, 1e-2, 1e-1)), fit_logistic),
-    "imagenet-embedding-xgboost": Floor("imagenet", tuple({"n_estimators": n} for n in (50, 150, 400)), fit_boosting),
-    "package-embedding-logistic": Floor("package", tuple({"C": c} for c in (1e-4, 1e-3, 1e-2, 1e-1)), fit_logistic),
-    "package-embedding-xgboost": Floor("package", tuple({"n_estimators": n} for n in (50, 150, 400)), fit_boosting),
+    "imagenet-embedding-logistic": Floor(
+        "imagenet", tuple({"C": c} for c in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)), fit_logistic
+    ),
+    "imagenet-embedding-xgboost": Floor("imagenet", tuple({"n_estimators": n} for n in (15, 50, 150)), fit_boosting),
+    "package-embedding-logistic": Floor(
+        "package", tuple({"C": c} for c in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)), fit_logistic
+    ),
+    "package-embedding-xgboost": Floor("package", tuple({"n_estimators": n} for n in (15, 50, 150)), fit_boosting),
 }
 
 
