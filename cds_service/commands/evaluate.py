@@ -71,6 +71,8 @@ def evaluate(
         draw_pictures(package, found, report, folder / "pictures")
     data, page = write_report(report, folder)
     Console().print(_table(report, name))
+    if report["dataset"]["seen_in_training"]:
+        console.print(f"[bold red]careful:[/] {report['dataset']['notes'][0]}")
     for one in report["dataset"]["left_out"]:
         console.print(f"left out: {one['id']}: {one['why']}")
     console.print(f"{page}\n{data}\n{time.perf_counter() - started:.0f} s")

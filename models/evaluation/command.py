@@ -27,6 +27,7 @@ from models.evaluation.figures import Sample
 from models.evaluation.predict import Answers, Predictor
 from models.evaluation.prediction_sets import members, prediction_sets
 from models.evaluation.resampling import DRAWS, Float64, lesion_weights, rounded
+from models.evaluation.seen import seen_images, warning
 from models.evaluation.selective import measure_selective
 from models.evaluation.subgroups import measure_subgroups
 from models.manifest import Manifest
@@ -84,7 +85,7 @@ def evaluate(package: ModelPackage, dataset: Dataset, extent: Extent | None = No
     report: dict[str, Any] = {
         "schema": SCHEMA,
         "model": _model(package.manifest),
-        "dataset": _dataset(dataset, cases, bad),
+        "dataset": _dataset(package.manifest, dataset, cases, bad),
         "figures": {},
         **_diagnosis(predictor, cases, answers, weights),
         **_outline(predictor, cases, answers, weights),
@@ -148,9 +149,10 @@ def _model(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _dataset(dataset: Dataset, cases: list[Case], bad: Mapping[str, str]) -> dict[str, Any]:
+def _dataset(manifest: Manifest, dataset: Dataset, cases: list[Case], bad: Mapping[str, str]) -> dict[str, Any]:
     labels = [case.diagnosis for case in cases]
     left_out = {**dataset.left_out, **bad}
+    seen = seen_images(manifest, (case.id for case in cases))
     return {
         "name": dataset.name,
         "layout": dataset.layout,
@@ -160,7 +162,8 @@ def _dataset(dataset: Dataset, cases: list[Case], bad: Mapping[str, str]) -> dic
         "labelled": sum(bool(label) for label in labels),
         "classes": {name: labels.count(name) for name in sorted(set(labels) - {""})},
         "left_out": [{"id": name, "why": why} for name, why in sorted(left_out.items())],
-        "notes": list(dataset.notes),
+        "seen_in_training": seen,
+        "notes": [*([warning(seen, len(cases))] if seen else []), *dataset.notes],
     }
 
 

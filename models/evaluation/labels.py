@@ -130,6 +130,15 @@ def read_split(path: Path, fold: str) -> Mapping[str, str]:
     }
 
 
+def read_folds(path: Path) -> dict[str, str]:
+    """Fold by image key, for every image of a split. Raises `Misconfigured` if it has no such columns."""
+    header, lines = _open(path)
+    image, column = _first(header, IMAGE), _first(header, ("fold", "split", "set"))
+    if image is None or column is None:
+        raise Misconfigured(f"{path.name}: a split needs the columns image_id and fold (there is: {', '.join(header)})")
+    return {image_key(line[image]): line[column].strip().lower() for line in lines}
+
+
 def _open(path: Path, rows: bool = True) -> tuple[list[str], list[dict[str, str]]]:
     """Header and rows with column names in lower case; comma, semicolon or tab."""
     try:

@@ -98,7 +98,7 @@ def _images_and_masks(
         images = [one for one in loose if (one.path, one.offset) not in taken]
     if not images:
         raise Misconfigured(
-            f"no images found in {folder} (JPEG, PNG, TIFF, BMP or WebP, in folders or .tar): "
+            f"no images found in {folder} (JPEG, PNG, TIFF, BMP or WebP, in folders or .tar; unpack a .zip): "
             "check the path, or name their folder with --images"
         )
     by_image: dict[str, list[Source]] = {}

@@ -62,6 +62,8 @@ def main_figures(report: Report) -> Safe:
         share = report["abstention"]["abstained"]
         tiles.append(("Abstained", percent(share["value"]), "of all images, whole algorithm"))
     parts: list[str] = [markup.tiles(tiles)]
+    if report["dataset"].get("seen_in_training"):
+        parts.insert(0, markup.paragraph(markup.warned(report["dataset"]["notes"][0])))
     absent = sorted(set(report["model"]["classes"]) - set(report["dataset"]["classes"]))
     if report["dataset"]["classes"] and absent:
         parts.append(
