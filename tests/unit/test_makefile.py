@@ -16,7 +16,7 @@ HELP = dict(re.findall(r"^([a-z-]+):[^\n]*?## (.+)$", MAKEFILE, re.MULTILINE))
 PROMISED = {
     *("help", "setup", "demo", "run", "migrate"),
     *("test", "check", "unit", "integration", "acceptance", "crash", "bench", "docs"),
-    *("format", "golden", "train", "lock", "clean"),
+    *("format", "golden", "train", "evaluate", "lock", "clean"),
 }
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

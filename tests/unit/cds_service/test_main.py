@@ -49,6 +49,7 @@ def test_the_promised_commands_are_there() -> None:
         "analyze",
         "demo",
         "train",
+        "evaluate",
         "models list",
         "models show",
         "models verify",
