@@ -127,6 +127,10 @@ def write_package(
             },
             "images": {fold: len(split.images(fold)) for fold in FOLDS},
             "lesions": {fold: len(split.lesions(fold)) for fold in FOLDS},
+            "further": [
+                {"dataset": one.collection, "split": {"file": f"models/training/splits/{Path(one.split).name}"}}
+                for one in configuration.data.further
+            ],
         },
         "training": asdict(provenance),
     }  # fmt: skip
