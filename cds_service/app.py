@@ -5,7 +5,8 @@ From the outside in: `Observation` (request id, trace, log, last resort) → COR
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -20,11 +21,15 @@ from cds_service.api.uploads import ReadObject, encoded_size
 from cds_service.authorization import Gate, OpenService
 from cds_service.error_handlers import install_error_handlers
 from cds_service.hooks import discovery
+from cds_service.hooks.admission import Door
+from cds_service.hooks.client_trust import ClientTrust
+from cds_service.hooks.services import offered
 from cds_service.node import Node
 from cds_service.reading import read_object
 from cds_service.web import pages
 from dermoscopy.overlay import NOTICE
 from dicom_listener import header as _header  # noqa: F401 - slow to load: now, and not in the first request
+from fhir_adapters.fetch import EhrReader
 from monitoring.health import Readiness
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -72,10 +77,17 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
+        lifespan=_closing,
     )
     settings = node.settings
     app.state.node = node
     app.state.gate = Gate(settings.api_tokens)
+    trust = ClientTrust(settings.hooks_clients, node.begin, skew=settings.hooks_clock_skew_seconds)
+    app.state.cds_door = Door(node, app.state.gate, trust)
+    app.state.cds_services = offered(settings.hooks_service_ids)
+    app.state.ehr = EhrReader(
+        {server.base_url: server.inward for server in settings.hooks_fhir_servers}, seconds=settings.hooks_fetch_seconds
+    )
     install_error_handlers(app)
     add_analyze(app, read)
     app.include_router(analyses.router)
@@ -99,6 +111,12 @@ def create_app(
         largest_body=lambda path: largest_image if path == ANALYZE else MAX_BODY_BYTES,
     )
     return app
+
+
+@asynccontextmanager
+async def _closing(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    app.state.ehr.close()
 
 
 class _Application(FastAPI):

@@ -24,7 +24,7 @@ from dermoscopy.settings import ApiToken, Role, Settings, is_loopback
 
 _RANK = {Role.READ: 0, Role.SUBMIT: 1, Role.ADMIN: 2}
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_scheme = HTTPBearer(
+SCHEME = HTTPBearer(
     auto_error=False,
     scheme_name="token",
     description="An API token of the settings; each has a role (read, submit, admin)",
@@ -79,7 +79,7 @@ def require(role: Role) -> Callable[..., Coroutine[Any, Any, Caller]]:
     """Dependency that lets callers with ``role`` or more pass. Raises `NotAuthenticated` or `NotAllowed`."""
 
     async def check(
-        request: Request, bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_scheme)]
+        request: Request, bearer: Annotated[HTTPAuthorizationCredentials | None, Security(SCHEME)]
     ) -> Caller:
         gate: Gate = request.app.state.gate
         if gate.open:

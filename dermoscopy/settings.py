@@ -13,6 +13,7 @@ import socket
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -80,6 +81,7 @@ class PacsDestination(BaseModel):
     """Whether the certificate must be issued for ``host``."""
 
 
+
 Patterns = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 """One pattern or several: a glob for the whole value, or ``/…/``, a regular expression; case is ignored."""
 
@@ -119,6 +121,65 @@ class FhirDestination(BaseModel):
     token: SecretStr | None = None
 
 
+Several = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+ServiceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._\-]{1,100}$")]
+
+
+class CdsClient(BaseModel):
+    """An EHR whose signed calls of the CDS services are believed (https://cds-hooks.hl7.org/2.0/#trusting-cds-clients)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(min_length=1, max_length=100)
+    issuer: str = Field(min_length=1, max_length=500)
+    """``iss`` of its tokens, exactly."""
+    jku: Several = ()
+    """Where its public keys are (https, or http on loopback); a token that names another place is refused."""
+    key_set: Path | None = None
+    """File with its public keys (JWK set); read in place of every address in ``jku``."""
+    tenants: tuple[str, ...] = ()
+    """Values of ``tenant`` that are let in; empty means any, and none."""
+
+    @model_validator(mode="after")
+    def _has_keys(self) -> Self:
+        if not self.jku and self.key_set is None:
+            raise ValueError(f"client {self.name!r} needs jku (the address of its keys) or key_set (a file with them)")
+        for address in self.jku:
+            _checked_address(address, f"client {self.name!r}: jku")
+        return self
+
+
+class EhrServer(BaseModel):
+    """A FHIR server that CDS calls may name as ``fhirServer``, and that missing prefetch is read from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    base_url: str
+    inward: bool = False
+    """Whether its name may resolve to a private or loopback address; one that is written as such always may."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"base_url": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        _checked_address(self.base_url, "base_url")
+        return self
+
+
+def _checked_address(address: str, where: str) -> None:
+    """Raises `ValueError` for what is no https address; http is let through on loopback."""
+    parts = urlsplit(address)
+    try:
+        usable = bool(parts.hostname) and not (parts.username or parts.password) and (parts.port is None or parts.port)
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or parts.scheme not in ("http", "https"):
+        raise ValueError(f"{where} must be https://host/path without credentials, query and fragment")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise ValueError(f"{where} must be https: tokens and keys do not travel in the clear (http only on loopback)")
+
+
 class Settings(BaseSettings):
     """Configuration of one deployment. Everything has a default that works on a laptop, on loopback."""
 
@@ -139,6 +200,17 @@ class Settings(BaseSettings):
     analyze_wait_seconds: float = Field(default=10.0, ge=0, le=120)
     max_upload_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     cors_origins: tuple[str, ...] = ()
+
+    hooks_clients: tuple[CdsClient, ...] = ()
+    """EHRs that sign their calls. Without any, CDS calls need an API token, or ``hooks_open``."""
+    hooks_open: bool = False
+    """Whether anybody on this machine may call the CDS services; on loopback and without tokens and clients only."""
+    hooks_clock_skew_seconds: float = Field(default=60.0, ge=0, le=300)
+    hooks_service_ids: dict[str, ServiceId] = Field(default_factory=dict)
+    """Our id of a CDS service → the id under which this deployment offers it."""
+    hooks_fhir_servers: tuple[EhrServer, ...] = ()
+    hooks_fetch_seconds: float = Field(default=2.0, gt=0, le=10)
+    """The whole time that reading missing prefetch may take in one call."""
 
     ae_title: str = Field(default="DERMCDS", min_length=1, max_length=16)
     dicom_host: str = "127.0.0.1"
@@ -222,6 +294,16 @@ class Settings(BaseSettings):
                 f"dicom_host {self.dicom_host!r} is reachable from outside, but dicom_peers and "
                 "dicom_calling_ae_titles are empty: name who may send, or listen on 127.0.0.1"
             )
+        if self.hooks_open and not is_loopback(self.host):
+            raise ValueError(f"hooks_open is for loopback only, host is {self.host!r}: name the EHRs in hooks_clients")
+        if self.hooks_open and (self.hooks_clients or self.api_tokens):
+            raise ValueError("hooks_open lets anybody in, and api_tokens or hooks_clients say who may: choose one")
+        clients = [c.name for c in self.hooks_clients]
+        if len(set(clients)) != len(clients):
+            raise ValueError("hooks_clients: every client needs a name of its own")
+        offered = list(self.hooks_service_ids.values())
+        if len(set(offered)) != len(offered):
+            raise ValueError("hooks_service_ids: two services cannot have one id")
         names = [p.name for p in self.pacs] + [f.name for f in self.fhir]
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:

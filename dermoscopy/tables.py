@@ -154,6 +154,16 @@ class CommitmentRow(SQLModel, table=True):
     last_error: str = ""
 
 
+class ClientTokenRow(SQLModel, table=True):
+    """A signed call of an EHR that was let in, kept until its token expires, so that no token is used twice."""
+
+    __tablename__ = "client_token"
+
+    id: str = Field(primary_key=True)
+    """SHA-256 of issuer and ``jti``."""
+    expires_at: datetime = Field(sa_type=UtcDateTime, index=True)
+
+
 class HoldRow(SQLModel, table=True):
     """Something that waits for a person: no patient id, a UID with other bytes, an ambiguous patient."""
 

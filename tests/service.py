@@ -32,6 +32,7 @@ class RunningService:
             "data_dir": folder / "data",
             "port": self.port,
             "executor_id": "test-node",
+            "hooks_open": not settings.get("api_tokens"),
             "issuers": {ISSUER: SYSTEM},
             "default_issuer": ISSUER,
             "delivery_backoff_seconds": 0.2,

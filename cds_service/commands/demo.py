@@ -81,6 +81,8 @@ def _service(console: Console, folder: Path) -> Iterator[_Service]:
         "CDS_PORT": str(_free_port(8600)),
         "CDS_DICOM_PORT": str(_free_port(11112)),
     }
+    if "CDS_API_TOKENS" not in os.environ and "CDS_HOOKS_CLIENTS" not in os.environ:
+        defaults["CDS_HOOKS_OPEN"] = "true"  # this machine alone asks
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     settings = read_settings()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
 from cds_service.api.refusals import MalformedRequest, NotFound
 from cds_service.api.stored import node_of
-from cds_service.authorization import Reader
 from cds_service.hooks import feedback
+from cds_service.hooks.admission import CdsCaller
+from cds_service.hooks.calls import Call
 from cds_service.hooks.messages import Discovery, Feedback, HookAnswer, HookRequest, OperationOutcome
-from cds_service.hooks.services import SERVICES, Service
+from cds_service.hooks.services import Service
 
 router = APIRouter(prefix="/cds-services", tags=["CDS Hooks"])
 
@@ -19,10 +21,10 @@ ServiceId = Annotated[str, Path(min_length=1, max_length=100, description="``id`
 
 _MEANING = {
     400: "Malformed call, or a hook that the service does not answer",
-    401: "No known token",
+    401: "Not authenticated: never says why",
     403: "The token's role may not do this, or a page of another site asks",
     404: "No such service",
-    412: "The prefetched patient is missing, or another one than the context names",
+    412: "The patient neither came along nor can be read from fhirServer, or is not the one of the context",
     413: "Larger than the service takes",
     421: "The Host header names another host",
     503: "Not available now",
@@ -35,9 +37,9 @@ def _outcomes(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 @router.get("", summary="Discovery", response_model_exclude_none=True, responses=_outcomes(401, 403, 421))
-def discover(caller: Reader) -> Discovery:
+def discover(request: Request, caller: CdsCaller) -> Discovery:
     """Which services there are (https://cds-hooks.hl7.org/2.0/#discovery)."""
-    return Discovery(services=[service.description for service in SERVICES.values()])
+    return Discovery(services=[service.description for service in _services(request).values()])
 
 
 @router.post(
@@ -46,12 +48,12 @@ def discover(caller: Reader) -> Discovery:
     response_model_exclude_none=True,
     responses=_outcomes(400, 401, 403, 404, 412, 413, 421, 503),
 )
-def call(request: Request, caller: Reader, service_id: ServiceId, hook: HookRequest) -> HookAnswer:
+def call(request: Request, caller: CdsCaller, service_id: ServiceId, hook: HookRequest) -> HookAnswer:
     """Cards from what is stored; heavy work never happens inside a call."""
-    service = _find(service_id)
+    service = _find(request, service_id)
     if hook.hook != service.description.hook:
         raise MalformedRequest(f"The service {service_id} answers the hook {service.description.hook}.")
-    return HookAnswer(cards=service.answer(node_of(request), hook))
+    return HookAnswer(cards=service.answer(Call(node_of(request), caller, request.app.state.ehr), hook))
 
 
 @router.post(
@@ -60,15 +62,20 @@ def call(request: Request, caller: Reader, service_id: ServiceId, hook: HookRequ
     response_class=Response,
     responses={200: {"description": "Noted"}, **_outcomes(400, 401, 403, 404, 413, 421, 503)},
 )
-def give_feedback(request: Request, caller: Reader, service_id: ServiceId, said: Feedback) -> Response:
+def give_feedback(request: Request, caller: CdsCaller, service_id: ServiceId, said: Feedback) -> Response:
     """What users did with cards. Sending the same again changes nothing."""
-    _find(service_id)
+    _find(request, service_id)
     feedback.record(node_of(request), caller, service_id, said.feedback)
     return Response(status_code=200)
 
 
-def _find(service_id: str) -> Service:
-    service = SERVICES.get(service_id)
+def _services(request: Request) -> Mapping[str, Service]:
+    services: Mapping[str, Service] = request.app.state.cds_services
+    return services
+
+
+def _find(request: Request, service_id: str) -> Service:
+    service = _services(request).get(service_id)
     if service is None:
         raise NotFound("There is no such CDS service; GET /cds-services lists them.")
     return service

@@ -37,7 +37,7 @@ class _Message(BaseModel):
 
 
 class FhirAuthorization(_Message):
-    """Access to the EHR's FHIR server. Checked for form and then dropped: never stored, never logged."""
+    """Access to the EHR's FHIR server, for what the call did not bring. Never stored, never logged."""
 
     model_config = ConfigDict(alias_generator=None, extra="ignore", frozen=True)
     access_token: SecretStr
@@ -45,6 +45,8 @@ class FhirAuthorization(_Message):
     expires_in: Whole = Field(ge=0)
     scope: str
     subject: str
+    patient: Annotated[str, StringConstraints(max_length=64)] | None = None
+    """The one patient that it is good for, if it is for one."""
 
 
 class PatientViewContext(_Message):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from cds_service.hooks import triage
+from cds_service.hooks.calls import Call
 from cds_service.hooks.messages import Card, HookRequest, ServiceDescription
-from cds_service.node import Node
+from dermoscopy.errors import Misconfigured
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class Service:
     """What discovery says of a service, and what answers its calls."""
 
     description: ServiceDescription
-    answer: Callable[[Node, HookRequest], list[Card]]
+    answer: Callable[[Call, HookRequest], list[Card]]
 
 
 SERVICES: Mapping[str, Service] = MappingProxyType(
@@ -32,11 +33,27 @@ SERVICES: Mapping[str, Service] = MappingProxyType(
                 ),
                 prefetch={triage.PATIENT_KEY: "Patient/{{context.patientId}}"},
                 usage_requirements=(
-                    "The patient's identifiers must include the one under which the images were taken; without the "
-                    "prefetched patient the answer is 412."
+                    "The patient's identifiers must include the one under which the images were taken. Without the "
+                    "prefetched patient it is read from fhirServer; where that cannot be done, the answer is 412."
                 ),
             ),
             triage.answer,
         ),
     }
 )
+
+
+def offered(ids: Mapping[str, str]) -> Mapping[str, Service]:
+    """The services under the ids of this deployment: ``ids`` (ours → theirs) renames some.
+
+    Raises `Misconfigured` for an id that is none of ours, or that two services would share.
+    """
+    if unknown := sorted(set(ids) - set(SERVICES)):
+        raise Misconfigured(f"hooks_service_ids: there is no service {unknown[0]!r}; there are {', '.join(SERVICES)}")
+    found: dict[str, Service] = {}
+    for own, service in SERVICES.items():
+        name = ids.get(own, own)
+        if name in found:
+            raise Misconfigured(f"hooks_service_ids: two services cannot have the id {name!r}")
+        found[name] = replace(service, description=service.description.model_copy(update={"id": name}))
+    return MappingProxyType(found)

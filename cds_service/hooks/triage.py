@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import structlog
 from sqlalchemy.exc import IntegrityError
@@ -11,12 +12,13 @@ from sqlmodel import col, or_, select
 
 from cds_service.api.refusals import PrefetchMissing
 from cds_service.api.stored import READY
+from cds_service.hooks.calls import Call
 from cds_service.hooks.cards import CardWriter
 from cds_service.hooks.messages import Card, HookRequest
 from cds_service.node import Node
 from dermoscopy.analyses import AnalysisSummary, summaries_of_patients
 from dermoscopy.domain import PatientIdentity, TriageTier, derive_id
-from dermoscopy.errors import Rejected, UnknownPatient
+from dermoscopy.errors import DestinationUnavailable, Rejected, UnknownPatient
 from dermoscopy.ports import AuditEntry, JsonValue
 from dermoscopy.tables import HoldRow, InstanceRow, utc_now
 from fhir_adapters.read import patient_identities, prefetched_patient
@@ -31,27 +33,46 @@ MAX_FINDINGS = 10
 _URGENCY = {tier.value: rank for rank, tier in enumerate(TriageTier)}
 
 
-def answer(node: Node, request: HookRequest) -> list[Card]:
+def answer(call: Call, request: HookRequest) -> list[Card]:
     """Cards for the patient of ``request``; the call leaves one leaf in the audit log.
 
-    Raises `PrefetchMissing` when the patient did not come along or is another one than the context names.
+    Raises `PrefetchMissing` when the patient neither came along nor can be read from the EHR, or is another one than
+    the context names.
     """
+    node = call.node
+    told: dict[str, JsonValue] = {"client": call.caller.name}
     try:
         patient = prefetched_patient(request.prefetch, PATIENT_KEY, request.context.patient_id)
         if patient is None:
-            raise PrefetchMissing(f"Send prefetch {PATIENT_KEY!r} (Patient/{{{{context.patientId}}}}): it is missing.")
+            patient = _fetched_patient(call, request)
+            told["fetched"] = [PATIENT_KEY]
         identities = patient_identities(patient, node.issuers.issuer_of_system)
     except UnknownPatient as error:
-        _hold(node, request, error)
+        _hold(node, request, error, told)
         return []
-    except Rejected as error:
+    except (Rejected, DestinationUnavailable) as error:
         raise PrefetchMissing(f"{str(error)[:1].upper()}{str(error)[1:]}.") from error
     with node.begin() as session:
         analyses = summaries_of_patients(session, identities)
         waiting = _held_instances(session, identities)
         cards, shown = _cards(node, analyses, waiting)
-        _leave_leaf(node, session, request, identities, cards, shown)
+        _leave_leaf(node, session, request, identities, cards, shown, **told)
     return cards
+
+
+def _fetched_patient(call: Call, request: HookRequest) -> Mapping[str, Any]:
+    """The patient of the context, read from the EHR with the access that the call gives."""
+    missing = f"prefetch {PATIENT_KEY!r} (Patient/{{{{context.patientId}}}}) is missing"
+    if request.fhir_server is None:
+        raise Rejected(f"{missing}, and no fhirServer is named to read it from")
+    patient_id, access = request.context.patient_id.removeprefix("Patient/"), request.fhir_authorization
+    if access is not None and access.patient not in (None, patient_id):
+        raise Rejected(f"{missing}, and fhirAuthorization is for another patient than the context names")
+    try:
+        return call.ehr.read(request.fhir_server, "Patient", patient_id, access.access_token if access else None)
+    except (Rejected, DestinationUnavailable) as error:
+        log.warning("card.patient_not_fetched", reason=str(error))
+        raise type(error)(f"{missing}, and {error}") from error
 
 
 def _cards(
@@ -116,7 +137,7 @@ def _leave_leaf(
     )
 
 
-def _hold(node: Node, request: HookRequest, error: UnknownPatient) -> None:
+def _hold(node: Node, request: HookRequest, error: UnknownPatient, told: Mapping[str, JsonValue]) -> None:
     """No card, but a person is told: somebody has to clean up the patient's identifiers."""
     patient = request.context.patient_id.removeprefix("Patient/")
     hold_id = derive_id("hold", AMBIGUOUS_PATIENT, request.fhir_server or "", patient)
@@ -134,7 +155,7 @@ def _hold(node: Node, request: HookRequest, error: UnknownPatient) -> None:
                         )
                     )
                     session.flush()
-                _leave_leaf(node, session, request, (), (), (), hold=hold_id, reason=str(error))
+                _leave_leaf(node, session, request, (), (), (), hold=hold_id, reason=str(error), **told)
             break
         except IntegrityError:  # another call opened the same hold in the same moment
             if attempt == 2:

@@ -33,6 +33,7 @@ def open_client(engine: sa.Engine, tmp_path: Path) -> Iterator[Open]:
     made: list[TestClient] = []
 
     def make(**settings: object) -> TestClient:
+        settings.setdefault("hooks_open", not (settings.get("api_tokens") or settings.get("hooks_clients")))
         node = make_node(engine, tmp_path / "data", **settings)
         app = create_app(node, lambda: Readiness(True, ()), lambda: (b"up 1\n", "text/plain; version=0.0.4"))
         made.append(TestClient(app, base_url=URL, follow_redirects=False))
