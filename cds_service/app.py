@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 
-from cds_service.api import analyses, catalogue, holds
+from cds_service.api import analyses, catalogue, dicomweb, holds
 from cds_service.api.analyze import ANALYZE, add_analyze
 from cds_service.api.health import add_health
 from cds_service.api.observation import Observation
@@ -92,6 +92,7 @@ def create_app(
     add_analyze(app, read)
     app.include_router(analyses.router)
     app.include_router(holds.router)
+    dicomweb.add_dicomweb(app, node)
     app.include_router(catalogue.router)
     app.include_router(discovery.router)
     add_health(app, readiness, render_metrics)
@@ -108,7 +109,9 @@ def create_app(
     app.add_middleware(
         Observation,
         open_service=OpenService(settings) if app.state.gate.open else None,
-        largest_body=lambda path: largest_image if path == ANALYZE else MAX_BODY_BYTES,
+        largest_body=lambda path: dicomweb.largest_request(
+            path, settings.dicomweb_max_request_bytes, largest_image if path == ANALYZE else MAX_BODY_BYTES
+        ),
     )
     return app
 

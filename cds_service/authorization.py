@@ -84,7 +84,7 @@ def require(role: Role) -> Callable[..., Coroutine[Any, Any, Caller]]:
         gate: Gate = request.app.state.gate
         if gate.open:
             return LOCAL
-        page = request.method in _SAFE and not request.url.path.startswith(("/api/", "/cds-services"))
+        page = request.method in _SAFE and not request.url.path.startswith(("/api/", "/cds-services", "/dicom-web/"))
         token = bearer.credentials if bearer else None
         if token is None and request.method in _SAFE:
             token = _basic_password(request.headers.get("authorization", ""))

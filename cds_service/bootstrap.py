@@ -96,8 +96,8 @@ def renderers(node: Node) -> Mapping[ArtifactKind, Renderer]:
 
 
 def destinations(node: Node) -> list[Destination]:
-    """Every configured PACS and FHIR server."""
-    from dicom_listener.deliver import CStoreDestination
+    """Every configured PACS, DICOMweb and FHIR server."""
+    from dicom_listener.deliver import CStoreDestination, StowDestination
     from fhir_adapters.deliver import FhirDestination
 
     settings = node.settings
@@ -112,10 +112,22 @@ def destinations(node: Node) -> list[Destination]:
         )
         for p in settings.pacs
     ]
+    stow = [
+        StowDestination(
+            name=s.name,
+            base_url=s.base_url,
+            token=s.token,
+            username=s.username,
+            password=s.password,
+            authorities=s.tls_ca,
+            timeout=s.timeout_seconds,
+        )
+        for s in settings.stow
+    ]
     fhir = [
         FhirDestination(name=f.name, base_url=f.base_url, token=f.token, issuers=node.issuers) for f in settings.fhir
     ]
-    return [*pacs, *fhir]
+    return [*pacs, *stow, *fhir]
 
 
 def _overlay(what: RenderInput) -> Artifact:

@@ -31,6 +31,7 @@ ANSWERS: Mapping[type[Exception], tuple[int, str]] = {
     refusals.NotAllowed: (403, "Not allowed"),
     refusals.CrossSiteRequest: (403, "Cross-site request"),
     refusals.NotFound: (404, "Not found"),
+    refusals.NotAcceptable: (406, "Not acceptable"),
     refusals.NotReady: (409, "Not ready"),
     refusals.AlreadyDecided: (409, "Already decided"),
     refusals.PrefetchMissing: (412, "Prefetch missing"),
@@ -106,7 +107,7 @@ def respond(path: str, accept: str, problem: ProblemDetails, headers: Mapping[st
     """``problem`` in the language of the part of the service that ``path`` belongs to."""
     if path.startswith(CDS_PREFIX):
         return JSONResponse(operation_outcome(problem), problem.status, headers, media_type="application/fhir+json")
-    if "text/html" in accept and not path.startswith("/api/"):
+    if "text/html" in accept and not path.startswith(("/api/", "/dicom-web/")):
         from cds_service.web.pages import problem_page  # pages import the refusals of this edge
 
         return HTMLResponse(problem_page(problem), problem.status, headers)

@@ -84,7 +84,7 @@ def rules(settings: Settings) -> Rules:
     """The routing rules, checked. Raises `Misconfigured`, naming the rule that is wrong."""
     from dicom_listener.rules import Rule, Rules
 
-    names = [pacs.name for pacs in settings.pacs] + [fhir.name for fhir in settings.fhir]
+    names = [p.name for p in settings.pacs] + [s.name for s in settings.stow] + [f.name for f in settings.fhir]
     return Rules([Rule(**rule.model_dump()) for rule in settings.rules], names)
 
 

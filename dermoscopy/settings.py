@@ -81,6 +81,19 @@ class PacsDestination(BaseModel):
     """Whether the certificate must be issued for ``host``."""
 
 
+class StowDestination(BaseModel):
+    """A PACS that receives result objects by STOW-RS; ``base_url`` is its DICOMweb root, without ``/studies``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(min_length=1)
+    base_url: str
+    token: SecretStr | None = None
+    username: str = ""
+    password: SecretStr | None = None
+    tls_ca: Path | None = None
+    """Authorities that sign its certificate; else those that come with the client."""
+    timeout_seconds: float = Field(default=30.0, gt=0, le=600)
+
 
 Patterns = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 """One pattern or several: a glob for the whole value, or ``/…/``, a regular expression; case is ignored."""
@@ -243,6 +256,11 @@ class Settings(BaseSettings):
     rules: tuple[RoutingRule, ...] = ()
     """Routing of what comes by C-STORE; the first that matches decides. None: analyse all, send all everywhere."""
     pacs: tuple[PacsDestination, ...] = ()
+    stow: tuple[StowDestination, ...] = ()
+    dicomweb_max_request_bytes: int = Field(default=2 * 1024 * 1024 * 1024, ge=1024)
+    """Largest body of one STOW-RS request; each object in it is held to ``dicom_max_object_bytes``."""
+    dicomweb_search_objects: int = Field(default=5000, ge=1)
+    """How many objects one DICOMweb search looks at; one that would look at more is asked to be narrower."""
     fhir: tuple[FhirDestination, ...] = ()
 
     issuers: dict[str, str] = Field(default_factory=dict)
@@ -304,7 +322,7 @@ class Settings(BaseSettings):
         offered = list(self.hooks_service_ids.values())
         if len(set(offered)) != len(offered):
             raise ValueError("hooks_service_ids: two services cannot have one id")
-        names = [p.name for p in self.pacs] + [f.name for f in self.fhir]
+        names = [p.name for p in self.pacs] + [s.name for s in self.stow] + [f.name for f in self.fhir]
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise ValueError(f"destination names must be unique; used more than once: {', '.join(twice)}")

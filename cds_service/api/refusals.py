@@ -84,6 +84,10 @@ class UnsupportedMediaType(Refusal):
     """The body is of a type this endpoint does not take."""
 
 
+class NotAcceptable(Refusal):
+    """None of the forms that there are is one that the Accept header names."""
+
+
 class InvalidRequest(Refusal):
     """Well-formed, but a field is missing, unknown or wrong; ``errors`` names each."""
 
@@ -116,6 +120,7 @@ _MEANING = {
     401: "No known token",
     403: "The token's role may not do this",
     404: "No such thing",
+    406: "None of the forms that the Accept header names",
     409: "Not ready yet, or decided already",
     412: "Data that is needed did not come along",
     413: "Larger than the service takes",

@@ -47,7 +47,8 @@ def try_file(
     console.print(f"\nAction: {route.action.value}, by {route.rule or 'no rule: so it is by default'}", markup=False)
     if route.action.value != "analyse":
         return
-    places = [(d.name, "FHIR") for d in settings.fhir] + [(d.name, "PACS") for d in settings.pacs]
+    places = [(d.name, "FHIR") for d in settings.fhir]
+    places += [(name, "PACS") for name in [*(d.name for d in settings.pacs), *(d.name for d in settings.stow)]]
     for name, kind in places:
         taken = [o.value for o in OUTPUTS if route.sends(o, name) and (o.value == "fhir_bundle") == (kind == "FHIR")]
         console.print(f"{kind} {name} gets: {', '.join(taken) or 'nothing'}", markup=False)

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from dicom_listener.deliver.cstore import CStoreDestination
+from dicom_listener.deliver.stow import StowDestination
 
-DESTINATIONS: Mapping[str, type[CStoreDestination]] = MappingProxyType({"cstore": CStoreDestination})
+DESTINATIONS: Mapping[str, type[CStoreDestination] | type[StowDestination]] = MappingProxyType(
+    {"cstore": CStoreDestination, "stow": StowDestination}
+)
 
-__all__ = ["DESTINATIONS", "CStoreDestination"]
+__all__ = ["DESTINATIONS", "CStoreDestination", "StowDestination"]
