@@ -25,7 +25,7 @@ LEADING = 128
 """Principal directions outside which an embedding's residual is taken."""
 MOST_KNOWN, SKIPPED, DIMENSIONS = 2500, 128, 256
 """Training images of each collection, and principal directions left out and kept, when a package is fitted anew."""
-FALSE_ALARMS = 0.005
+FALSE_ALARMS = 0.01
 """Share of the validation images that novelty may call unlike the training images."""
 
 
