@@ -8,7 +8,7 @@ from pathlib import Path
 
 from audit.checkpoint import Signer, open_signer
 from audit.log import MerkleAuditLog
-from cds_service.listening import pacs_tls
+from cds_service.listening import pacs_tls, stow_destination
 from cds_service.node import Node
 from cds_service.pipeline import Pipeline
 from dermoscopy.blobs import open_blob_store
@@ -97,7 +97,7 @@ def renderers(node: Node) -> Mapping[ArtifactKind, Renderer]:
 
 def destinations(node: Node) -> list[Destination]:
     """Every configured PACS, DICOMweb and FHIR server."""
-    from dicom_listener.deliver import CStoreDestination, StowDestination
+    from dicom_listener.deliver import CStoreDestination
     from fhir_adapters.deliver import FhirDestination
 
     settings = node.settings
@@ -112,18 +112,7 @@ def destinations(node: Node) -> list[Destination]:
         )
         for p in settings.pacs
     ]
-    stow = [
-        StowDestination(
-            name=s.name,
-            base_url=s.base_url,
-            token=s.token,
-            username=s.username,
-            password=s.password,
-            authorities=s.tls_ca,
-            timeout=s.timeout_seconds,
-        )
-        for s in settings.stow
-    ]
+    stow = [stow_destination(s) for s in settings.stow]
     fhir = [
         FhirDestination(name=f.name, base_url=f.base_url, token=f.token, issuers=node.issuers) for f in settings.fhir
     ]

@@ -10,11 +10,13 @@ from cds_service.node import Node
 from cds_service.watermarks import Watermarks
 from dermoscopy.ports import AuditEntry
 from dermoscopy.settings import PacsDestination, Settings
+from dermoscopy.settings import StowDestination as StowSettings
 
 if TYPE_CHECKING:
     import ssl
 
     from dicom_listener.admission import Peer
+    from dicom_listener.deliver import StowDestination
     from dicom_listener.refusals import Refused
     from dicom_listener.rules import Rules
     from dicom_listener.scp import ListenerSettings, StorageListener
@@ -99,6 +101,21 @@ def pacs_tls(settings: Settings, pacs: PacsDestination) -> ReloadedContext[Clien
     return client_tls(chosen, check_name=pacs.tls_check_name)
 
 
+def stow_destination(stow: StowSettings) -> StowDestination:
+    """A PACS that takes results by STOW-RS. Raises `Misconfigured`."""
+    from dicom_listener.deliver import StowDestination
+
+    return StowDestination(
+        name=stow.name,
+        base_url=stow.base_url,
+        token=stow.token,
+        username=stow.username,
+        password=stow.password,
+        authorities=stow.tls_ca,
+        timeout=stow.timeout_seconds,
+    )
+
+
 def report_tls(settings: Settings) -> ReloadedContext[ClientContext]:
     """TLS for storage commitment reports to senders that are no destination. Raises `Misconfigured`."""
     from dicom_listener.tls import client_tls
@@ -112,6 +129,8 @@ def check(settings: Settings) -> None:
     listener_settings(settings)
     for pacs in settings.pacs:
         pacs_tls(settings, pacs)
+    for stow in settings.stow:
+        stow_destination(stow)
     if any(peer.report_tls for peer in settings.dicom_peers):
         report_tls(settings)
 

@@ -184,7 +184,7 @@ def _search(request: Request, caller: Caller, level: str) -> Response:
         raise MalformedRequest(f"{error}.") from error
     limit = node.settings.dicomweb_search_objects
     with node.begin() as session:
-        found = find_objects(
+        found, cut = find_objects(
             session,
             limit=limit,
             studies=query.exact(qido.STUDY_UID),
@@ -192,7 +192,7 @@ def _search(request: Request, caller: Caller, level: str) -> Response:
             patients=query.exact(qido.PATIENT_ID),
             accessions=query.exact(qido.ACCESSION),
         )
-    rows = _rows(node, web, level, found[:limit], query)
+    rows = _rows(node, web, level, found, query)
     shown, more = qido.page(rows, query)
     with node.begin() as session:
         node.audit.append(
@@ -206,7 +206,7 @@ def _search(request: Request, caller: Caller, level: str) -> Response:
                 details={"level": level, "found": len(shown), "keys": sorted(query.keys)},
             ),
         )
-    headers = _warnings(query, more=more > 0, cut=len(found) > limit, limit=limit)
+    headers = _warnings(query, more=more > 0, cut=cut, limit=limit)
     if not shown:
         return Response(status_code=204, headers=headers)
     return Response(json.dumps(shown), 200, headers, media_type=media_type)
@@ -391,7 +391,7 @@ def _found(request: Request) -> list[StoredObject]:
     study, series, instance = path["study"], path.get("series", ""), path.get("instance", "")
     _check_uids(*(path[name] for name in ("study", "series", "instance") if name in path))
     with node.begin() as session:
-        stored = find_objects(
+        stored, _ = find_objects(
             session,
             limit=node.settings.dicomweb_search_objects,
             studies=[study],

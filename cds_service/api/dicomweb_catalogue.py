@@ -27,18 +27,20 @@ def find_objects(
     instances: Sequence[str] = (),
     patients: Sequence[str] = (),
     accessions: Sequence[str] = (),
-) -> list[StoredObject]:
-    """Objects that fit every list that is not empty, newest image first, each SOP Instance UID once.
+) -> tuple[list[StoredObject], bool]:
+    """Objects that fit every list that is not empty, newest image first, and whether there are more.
 
-    Of two objects with one UID the first that was received stands. At most ``limit`` + 1 rows of each kind are read, so
-    that a caller sees when there are more than ``limit``.
+    Of several with one SOP Instance UID the first that was received stands. ``limit`` holds for sources and for
+    results alike.
     """
     found: dict[str, StoredObject] = {}
-    for stored in _sources(session, limit, studies, instances, patients, accessions):
+    sources = _sources(session, limit, studies, instances, patients, accessions)
+    results = _results(session, limit, studies, instances, patients, accessions)
+    for stored in sources[:limit]:
         found[stored.sop_instance_uid] = stored  # newest first: the first received comes last and stands
-    for stored in _results(session, limit, studies, instances, patients, accessions):
+    for stored in results[:limit]:
         found.setdefault(stored.sop_instance_uid, stored)
-    return list(found.values())
+    return list(found.values()), len(sources) > limit or len(results) > limit
 
 
 def _sources(
@@ -106,10 +108,11 @@ def _results(
             col(AnalysisRow.state).in_(READY),
         )
         .order_by(col(AnalysisRow.created_at).desc(), col(row.id))
-        .limit(limit + 1)
     )
     if studies:  # the study of a picture is derived from its instance and stands in no column
         query = query.where(col(source.study_instance_uid).in_([*studies, ""]))
+    else:
+        query = query.limit(limit + 1)
     for column, wanted in (
         (row.uid, instances),
         (source.patient_id, patients),

@@ -19,14 +19,15 @@ from dicom_listener.dicomweb_store import Outcome, response
 from dicom_listener.render import RENDERERS
 from tests.unit.dicom_listener.samples import render_input
 
-GOOD = (200, {}, "{}")
+Answer = tuple[int, dict[str, str], str]
+GOOD: Answer = (200, {}, "{}")
 
 
 class Scripted:
     """An HTTP server that gives one answer after the other and remembers what it was sent."""
 
     def __init__(self) -> None:
-        self.answers: list[tuple[int, dict[str, str], str]] = []
+        self.answers: list[Answer] = []
         self.seen: list[tuple[str, dict[str, str], bytes]] = []
         outer = self
 

@@ -12,6 +12,7 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
+from pydicom.uid import UID
 
 from dermoscopy.domain import (
     Analysis,
@@ -51,7 +52,7 @@ def dataset(pixels: np.ndarray | None = None, **changes: Any) -> Dataset:
     pixels = picture() if pixels is None else pixels
     made = Dataset()
     made.file_meta = FileMetaDataset()
-    made.file_meta.TransferSyntaxUID = EXPLICIT_LITTLE_ENDIAN
+    made.file_meta.TransferSyntaxUID = UID(EXPLICIT_LITTLE_ENDIAN)
     made.SpecificCharacterSet = "ISO_IR 192"
     made.SOPClassUID = DERMOSCOPIC_PHOTOGRAPHY
     made.SOPInstanceUID = derive_uid("test-instance", "1")

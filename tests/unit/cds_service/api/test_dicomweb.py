@@ -449,3 +449,21 @@ def test_a_picture_that_was_uploaded_is_found_by_its_derived_uids(client, node):
         session.get_one(AnalysisRow, receipt.analysis_id).state = "complete"
     (row,) = search(client, "instances")
     assert client.get(row["00081190"]["Value"][0] + "/rendered").status_code == 200
+
+
+def test_a_stow_destination_that_cannot_be_meant_stops_the_service_at_the_start():
+    from cds_service.listening import check
+    from dermoscopy.errors import Misconfigured
+    from dermoscopy.settings import Settings
+
+    with pytest.raises(Misconfigured, match="'web'"):
+        check(Settings(stow=[{"name": "web", "base_url": "ftp://nowhere"}]))
+    check(Settings(stow=[{"name": "web", "base_url": "https://pacs.example/dicom-web"}]))
+
+
+def test_two_studies_and_a_search_that_stops_early(client):
+    store(client, numbered(1), numbered(2, StudyInstanceUID="2.25.20"), numbered(3, StudyInstanceUID="2.25.21"))
+    answer = client.get(f"{ROOT}/studies?limit=1&PatientID=4711")
+    assert len(answer.json()) == 1 and "additional results" in answer.headers["warning"]
+    uids = {client.get(f"{ROOT}/studies?limit=1&offset={at}").json()[0]["0020000D"]["Value"][0] for at in (0, 1, 2)}
+    assert uids == {STUDY, "2.25.20", "2.25.21"}
