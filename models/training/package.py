@@ -130,6 +130,7 @@ def write_package(
             "further": [
                 {"dataset": one.collection, "split": {"file": f"models/training/splits/{Path(one.split).name}"}}
                 for one in configuration.data.further
+                if one.split is not None
             ],
         },
         "training": asdict(provenance),
