@@ -185,7 +185,8 @@ class Quality:
 class LesionMeasurements:
     """Geometry and colour of the largest connected lesion region, in pixels of the source image.
 
-    Millimetre values are ``None`` unless the image states its scale or shows a ruler. ``asymmetry`` (0…1) is the mean non-overlap
+    Millimetre values are ``None`` unless the image states its scale or shows a ruler.
+    ``asymmetry`` (0…1) is the mean non-overlap
     after folding about both principal axes; ``border_irregularity`` is perimeter² / (4π·area) of the outline.
     """
 
@@ -260,7 +261,7 @@ class Finding:
     abstention_reasons: tuple[Reason, ...] = ()
     """What ``abstention`` says, one by one and coded; empty in findings of earlier versions."""
     prediction_set: tuple[LesionClass, ...] = ()
-    """Classes that cannot be excluded at the model's error rate, most probable first; empty if the model has no sets."""
+    """Classes that cannot be excluded at the model's error rate, most probable first; empty if it has no sets."""
     decision_note: str = ""
     """Why ``primary`` is not the most probable class, in plain words; empty where it is."""
 

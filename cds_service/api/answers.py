@@ -36,7 +36,7 @@ class Diagnosis(_Answer):
 
 
 class RegionStatistics(_Answer):
-    """Measured on the largest lesion region. Millimetres are null unless the image states its scale or shows a ruler."""
+    """Measured on the largest lesion region. Millimetres are null unless the image states a scale or shows a ruler."""
 
     area_px: float
     area_percent: float = Field(description="Share of the image, in percent")
