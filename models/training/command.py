@@ -120,14 +120,18 @@ def train(
         )
 
     rests_on = [file_digest(weights), file_digest(config_path), json.dumps(facts(material)), *sorted(predictions)]
-    standing = [package / "manifest.yaml", package / "evaluation" / "metrics.json", package / "MODEL_CARD.md"]
+    standing = [package / "manifest.yaml", package / "evaluation" / "metrics.json"]
     stages.once("package", [*rests_on, code_digest("models", "models/training")], standing, pack)
 
     def report() -> None:
         write_reports(package, configuration, material, recorded_command(config_path, data, store))
 
     rests_on = [file_digest(package / "manifest.yaml"), json.dumps(facts(material)), code_digest("models/evaluation")]
-    stages.once("report", rests_on, [package / "evaluation" / name for name in REPORT], report)
+    standing = [
+        package / "MODEL_CARD.md",
+        *(package / "evaluation" / name for name in REPORT),
+    ]  # the report's card last
+    stages.once("report", rests_on, standing, report)
     logger.info("wrote %s", package)
     return package
 

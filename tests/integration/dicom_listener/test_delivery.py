@@ -259,8 +259,9 @@ def test_echo(to_scripted, scripted):
 
 
 def test_every_destination_names_itself_and_what_it_accepts():
+    where = {"cstore": ("127.0.0.1", 1, "A", "B"), "stow": ("http://127.0.0.1:1/dicom-web",)}
     for transport, kind in DESTINATIONS.items():
-        made = kind(transport, "127.0.0.1", 1, "A", "B")
+        made = kind(transport, *where[transport])
         assert made.name == transport
         assert ArtifactKind.SEG in made.accepts
         assert ArtifactKind.FHIR_BUNDLE not in made.accepts

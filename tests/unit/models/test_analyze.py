@@ -67,7 +67,7 @@ def test_the_record_can_be_checked(algorithm, draw):
     assert record.calibration == {"method": "temperature", "temperature": 1.2, "fold": "calibration"}
     assert record.thresholds["melanoma"] == 0.4
     assert record.thresholds["quality.glare_max"] == 0.3
-    steps = "quality preprocess inference calibrate outline novelty measure explain triage digest"
+    steps = "quality hair scale preprocess inference calibrate outline novelty measure explain triage digest"
     assert list(record.milliseconds) == steps.split()
     assert all(value >= 0 for value in record.milliseconds.values())
 

@@ -158,6 +158,9 @@ def test_a_package_that_answers_for_other_classes_is_refused(tmp_path):
     manifest = yaml.safe_load((folder / "manifest.yaml").read_text())
     manifest["name"], manifest["version"] = "other", "1.0.0"
     manifest["classes"] = [name for name in manifest["classes"] if name != "vasc"]
+    manifest["calibration"] = {"method": "temperature", "temperature": 1.0, "fold": "none"}
+    for named_by_class in ("decision", "prediction_sets"):
+        manifest.pop(named_by_class)
     (folder / "manifest.yaml").write_text(yaml.safe_dump(manifest))
     with pytest.raises(TeacherMissing, match="does not answer for akiec"):
         teacher_from_package(open_package(tmp_path, "other", "1.0.0"))

@@ -146,7 +146,12 @@ def test_what_is_done_is_not_done_again(run, miniature):
     assert train(run.configuration, miniature, run.folder) == run.package
     assert {path: path.stat().st_mtime_ns for path in run.package.rglob("*")} == files
     said = log.read_text()[before:]
-    for stage in ("export: model.onnx", "validation: its predictions", "package: manifest.yaml", "report: report.json"):
+    for stage in (
+        "export: model.onnx",
+        "validation: its predictions",
+        "package: manifest.yaml",
+        "report: MODEL_CARD.md, report.json",
+    ):
         assert f"skipping {stage}" in said
 
 
