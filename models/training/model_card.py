@@ -217,7 +217,7 @@ def _collections(manifest: dict[str, Any]) -> str:
         return "One collection (HAM10000: two clinics, Vienna and Queensland, mostly fair skin)."
     names = ", ".join(one["dataset"] for one in manifest["data"]["further"])
     return (
-        f"HAM10000 (two clinics, Vienna and Queensland, mostly fair skin) and, for outlines and some diagnoses, {names}. "
+        f"HAM10000 (two clinics, Vienna and Queensland, mostly fair skin); for outlines and some diagnoses, {names}. "
         "On images of other clinics the figures are clearly lower: see the held-out images above."
     )
 
