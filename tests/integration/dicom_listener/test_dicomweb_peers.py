@@ -91,5 +91,5 @@ def test_dicomweb_client_stores_searches_and_retrieves(tmp_path: Path) -> None:
         log = service.service.log.read_text()
         assert "Müller" not in log
         assert not re.search(r"(?<![0-9a-f-])4711(?![0-9a-f-])", log), (
-            "the patient ID (digits within a UUID are not it)"
+            "the patient ID (in a UUID it is not one)"
         )
