@@ -102,7 +102,7 @@ format: $(DONE)/test ## Put the code into the project's format and fix what can 
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
 .PHONY: unit
-unit: $(DONE)/test ## Unit tests only (seconds)
+unit: $(DONE)/test $(DONE)/train $(DONE)/torch ## Unit tests only (minutes)
 	@$(BIN)/python -m pytest tests/unit -n 2 $(ARGS)
 
 .PHONY: integration
