@@ -90,6 +90,4 @@ def test_dicomweb_client_stores_searches_and_retrieves(tmp_path: Path) -> None:
         assert client.retrieve_instance_rendered(*where, media_types=["image/png"]).startswith(b"\x89PNG")
         log = service.service.log.read_text()
         assert "Müller" not in log
-        assert not re.search(r"(?<![0-9a-f-])4711(?![0-9a-f-])", log), (
-            "the patient ID (in a UUID it is not one)"
-        )
+        assert not re.search(r"(?<![0-9a-f-])4711(?![0-9a-f-])", log), "the patient ID (in a UUID it is not one)"
