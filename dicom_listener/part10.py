@@ -12,7 +12,7 @@ from io import BytesIO
 from typing import Final
 
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_file_meta_info
@@ -31,6 +31,7 @@ MAX_INFLATED_BYTES: Final = 512 * 1024 * 1024
 """Largest dataset that a deflated one may become: a deflate bomb stops here."""
 
 PARSE_ERRORS: Final[tuple[type[BaseException], ...]] = (
+    BytesLengthException,
     InvalidDicomError,
     ArithmeticError,
     AssertionError,

@@ -184,6 +184,13 @@ def test_any_damage_is_a_clear_refusal_or_a_header(data):
         read_header(bytes(good[:cut]), EXPLICIT_LITTLE_ENDIAN)
 
 
+def test_an_object_that_ends_within_a_number_is_refused():
+    whole = encoded(dataset(picture(16, 16)))
+    columns = whole.index(b"\x28\x00\x11\x00US\x02\x00")
+    with pytest.raises(UnreadableObject):
+        read_header(whole[: columns + 9], EXPLICIT_LITTLE_ENDIAN)
+
+
 @pytest.mark.parametrize(("form", "media_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg")])
 def test_picture_headers(form, media_type):
     header = read_picture_header(as_file(picture(), form), PatientIdentity("A", "1"))
