@@ -154,7 +154,7 @@ def _strip(marks: UInt8, start: Float64, end: Float64) -> _Strip:
     half = max(12, round(0.06 * max(marks.shape)))
     reach = math.ceil(4.0 + 0.02 * float(np.linalg.norm(end - start)))
     rough = _sampled(marks, start, end, 0.0, 0.0, 2 * reach)
-    parts = 24
+    parts = min(24, rough.shape[1])  # a line shorter than that has fewer columns than parts
     chunks = np.stack([part.mean(axis=1) for part in np.array_split(rough, parts, axis=1)])
     shifts = np.arange(-reach, reach + 0.25, 0.5)
     turned = shifts[:, None, None] + shifts[None, :, None] * np.linspace(-1.0, 1.0, parts)[None, None, :] + 2 * reach

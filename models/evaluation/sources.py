@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -121,27 +122,21 @@ def decode_mask(source: Source, size: tuple[int, int]) -> Mask:
     return values > values.max(initial=0) / 2
 
 
-class _opened:  # noqa: N801 - reads as a function
-    """A decoded picture as a context; whatever Pillow finds wrong leaves as `UnreadableObject`."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-
-    def __enter__(self) -> Image.Image:
-        data = self._source.read()
-        if not data:
-            raise UnreadableObject(f"{self._source.name}: the file is empty")
-        try:
-            picture = Image.open(BytesIO(data))
-            picture.load()
-        except UnidentifiedImageError as error:
-            raise UnreadableObject(f"{self._source.name}: not an image") from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UnreadableObject(f"{self._source.name}: broken image: {error}") from error
-        return picture
-
-    def __exit__(self, *_: object) -> None:
-        return None
+@contextmanager
+def _opened(source: Source) -> Iterator[Image.Image]:
+    """A decoded picture; whatever Pillow finds wrong while decoding leaves as `UnreadableObject`."""
+    data = source.read()
+    if not data:
+        raise UnreadableObject(f"{source.name}: the file is empty")
+    try:
+        picture = Image.open(BytesIO(data))
+        picture.load()
+    except UnidentifiedImageError as error:
+        raise UnreadableObject(f"{source.name}: not an image") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UnreadableObject(f"{source.name}: broken image: {error}") from error
+    with picture:
+        yield picture
 
 
 def _array(picture: Image.Image) -> npt.NDArray[np.uint8]:

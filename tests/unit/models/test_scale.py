@@ -76,3 +76,10 @@ def test_stripes_and_noise_have_no_scale():
     stripes[::8] = 90
     assert read_ruler(stripes) is None
     assert read_ruler(np.random.default_rng(0).integers(0, 256, (400, 500, 3), np.uint8)) is None
+
+
+@pytest.mark.parametrize("side", [48, 64, 80, 96])
+@pytest.mark.filterwarnings("error")
+def test_a_small_picture_is_read_without_empty_parts(side):
+    """Lines shorter than the parts that a strip is cut into once gave means of nothing."""
+    assert read_ruler(phantom(0, kind="melanoma-like", rows=side, columns=side).pixels) is None
