@@ -22,12 +22,12 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from cds_service.api.refusals import CrossSiteRequest, Misdirected, NotAllowed, NotAuthenticated
 from dermoscopy.settings import ApiToken, Role, Settings, is_loopback
 
-_RANK = {Role.READ: 0, Role.SUBMIT: 1, Role.ADMIN: 2}
+_RANK = {Role.READ: 0, Role.SUBMIT: 1, Role.REVIEW: 2, Role.ADMIN: 3}
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 SCHEME = HTTPBearer(
     auto_error=False,
     scheme_name="token",
-    description="An API token of the settings; each has a role (read, submit, admin)",
+    description="An API token of the settings; each has a role (read, submit, review, admin)",
 )
 
 
@@ -109,6 +109,7 @@ def require(role: Role) -> Callable[..., Coroutine[Any, Any, Caller]]:
 
 Reader = Annotated[Caller, Depends(require(Role.READ))]
 Submitter = Annotated[Caller, Depends(require(Role.SUBMIT))]
+Reviewer = Annotated[Caller, Depends(require(Role.REVIEW))]
 Administrator = Annotated[Caller, Depends(require(Role.ADMIN))]
 
 

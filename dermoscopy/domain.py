@@ -7,7 +7,7 @@ Identifiers are derived (UUIDv5 of what they stand for), so that doing anything 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -285,6 +285,71 @@ class Analysis:
     pixel_digest: str
     spacing_mm: tuple[float, float] | None
     acquisition: Acquisition
+
+
+class Verdict(StrEnum):
+    """What a clinician said of a result."""
+
+    CONFIRMED = "confirmed"
+    CORRECTED = "corrected"
+    """The class, the outline or the body site was put right."""
+    UNUSABLE = "unusable"
+    """The image or the result must not be used."""
+    COMMENTED = "commented"
+    """Words only: the report stays as it is."""
+
+
+class ReportStatus(StrEnum):
+    """Life of a report (https://hl7.org/fhir/R4/valueset-diagnostic-report-status.html)."""
+
+    PRELIMINARY = "preliminary"
+    FINAL = "final"
+    AMENDED = "amended"
+    ENTERED_IN_ERROR = "entered-in-error"
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """One clinician's word on one analysis; reviews are added, never changed."""
+
+    id: str
+    analysis_id: str
+    revision: int
+    """1 for the first review of an analysis, then one more each time."""
+    at: datetime
+    reviewer: str
+    """Who, as the audit log names them: ``issuer|subject`` of the login, or the name of a token."""
+    reviewer_name: str
+    """Who, for people; empty where the login gives no name."""
+    verdict: Verdict
+    lesion_class: LesionClass | None = None
+    """The class the clinician gives, where it is another one."""
+    outline: tuple[tuple[float, float], ...] = ()
+    """Corners (column, row) of the corrected outline in pixels of the source; empty where the outline stands."""
+    body_site_code: str = ""
+    """SNOMED CT code of `dermoscopy.codes.SITES`; empty where the site stands."""
+    laterality: str = ""
+    """``L``, ``R``, ``B`` or ``U``; empty where it stands."""
+    comment: str = ""
+
+    @property
+    def changes_report(self) -> bool:
+        return self.verdict is not Verdict.COMMENTED
+
+
+def report_status(reviews: Sequence[Review]) -> ReportStatus:
+    """Status of the report after ``reviews``, oldest first."""
+    status = ReportStatus.PRELIMINARY
+    for review in reviews:
+        if review.verdict is Verdict.UNUSABLE:
+            status = ReportStatus.ENTERED_IN_ERROR
+        elif review.verdict is Verdict.CORRECTED:
+            status = ReportStatus.AMENDED
+        elif review.verdict is Verdict.CONFIRMED:
+            # what was amended or withdrawn and is then confirmed stays visibly changed
+            first = status in (ReportStatus.PRELIMINARY, ReportStatus.FINAL)
+            status = ReportStatus.FINAL if first else ReportStatus.AMENDED
+    return status
 
 
 class ArtifactKind(StrEnum):

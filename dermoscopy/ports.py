@@ -17,7 +17,10 @@ from dermoscopy.domain import (
     DermoscopicImage,
     Finding,
     ModelReference,
+    ReportStatus,
+    Review,
     SourceObject,
+    report_status,
 )
 
 JsonValue = str | int | float | bool | None | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
@@ -94,6 +97,17 @@ class RenderInput:
     image: DermoscopicImage
     source: SourceObject
     companions: Mapping[ArtifactKind, Artifact] = field(default_factory=dict)
+    reviews: tuple[Review, ...] = ()
+    """What clinicians said of it, oldest first."""
+
+    @property
+    def status(self) -> ReportStatus:
+        return report_status(self.reviews)
+
+    @property
+    def revision(self) -> int:
+        """0 as the algorithm gave it; then one more for each review that changes the report."""
+        return sum(review.changes_report for review in self.reviews)
 
 
 class Renderer(Protocol):

@@ -38,6 +38,8 @@ class Role(StrEnum):
 
     READ = "read"
     SUBMIT = "submit"
+    REVIEW = "review"
+    """A clinician who confirms or corrects results."""
     ADMIN = "admin"
 
 

@@ -99,6 +99,30 @@ class AnalysisRow(SQLModel, table=True):
     """float32 little endian."""
     error: str = ""
     milliseconds: float | None = None
+    reviews: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    """How many reviews there are: who writes the next one says how many were seen."""
+    report_status: str = Field(default="preliminary", sa_column_kwargs={"server_default": "preliminary"})
+
+
+class ReviewRow(SQLModel, table=True):
+    """One clinician's word on one analysis (`dermoscopy.domain.Review`); never changed."""
+
+    __tablename__ = "review"
+    __table_args__ = (sa.UniqueConstraint("analysis_id", "revision"),)
+
+    id: str = Field(primary_key=True)
+    analysis_id: str = Field(foreign_key="analysis.id", index=True)
+    revision: int
+    at: datetime = Field(sa_type=UtcDateTime)
+    reviewer: str
+    reviewer_name: str = ""
+    verdict: str
+    lesion_class: str = ""
+    outline: str = Field(default="", sa_type=sa.Text)
+    """JSON: list of [column, row]."""
+    body_site_code: str = ""
+    laterality: str = ""
+    comment: str = Field(default="", sa_type=sa.Text)
 
 
 class ArtifactRow(SQLModel, table=True):

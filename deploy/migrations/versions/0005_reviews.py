@@ -1,0 +1,46 @@
+"""what clinicians say of a result
+
+Revision ID: 0005
+Revises: 0004
+"""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0005"
+down_revision: str | Sequence[str] | None = "0004"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "review",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("analysis_id", sa.String(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("reviewer", sa.String(), nullable=False),
+        sa.Column("reviewer_name", sa.String(), nullable=False),
+        sa.Column("verdict", sa.String(), nullable=False),
+        sa.Column("lesion_class", sa.String(), nullable=False),
+        sa.Column("outline", sa.Text(), nullable=False),
+        sa.Column("body_site_code", sa.String(), nullable=False),
+        sa.Column("laterality", sa.String(), nullable=False),
+        sa.Column("comment", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["analysis_id"], ["analysis.id"]),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("analysis_id", "revision"),
+    )
+    op.create_index("ix_review_analysis_id", "review", ["analysis_id"])
+    op.add_column("analysis", sa.Column("reviews", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("analysis", sa.Column("report_status", sa.String(), nullable=False, server_default="preliminary"))
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("analysis") as table:
+        table.drop_column("report_status")
+        table.drop_column("reviews")
+    op.drop_table("review")
