@@ -10,7 +10,7 @@ import base64
 import binascii
 import hmac
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from cds_service.api.refusals import CrossSiteRequest, Misdirected, NotAllowed, NotAuthenticated
+from dermoscopy.domain import PatientIdentity
 from dermoscopy.settings import ApiToken, Role, Settings, is_loopback
 
 _RANK = {Role.READ: 0, Role.SUBMIT: 1, Role.REVIEW: 2, Role.ADMIN: 3}
@@ -36,7 +37,17 @@ class Caller:
     """Who calls, as the audit log names it."""
 
     name: str
+    """Name of the API token, or ``issuer|subject`` of the login."""
     role: Role
+    full_name: str = ""
+    """The person's name, for people; empty where it is not known."""
+    patients: tuple[PatientIdentity, ...] | None = None
+    """The only patients whose data this caller may see (an EHR launch is for one patient); ``None``: any."""
+    form_key: str = field(default="", repr=False)
+    """What a form of this person's pages carries back (CSRF); empty without a login."""
+
+    def may_see(self, patient: PatientIdentity) -> bool:
+        return self.patients is None or patient in self.patients
 
 
 LOCAL = Caller("local", Role.ADMIN)

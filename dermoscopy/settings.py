@@ -127,6 +127,16 @@ class RoutingRule(BaseModel):
             raise ValueError(f"rule {name!r}: {told}") from error
 
 
+FHIR_SCOPE = " ".join(
+    f"system/{kind}"
+    for kind in (
+        *("Patient.rs", "ServiceRequest.rs", "DiagnosticReport.crus", "Observation.crus", "BodyStructure.crus"),
+        *("ImagingStudy.crus", "DocumentReference.crus", "Device.crus", "Provenance.crus"),
+    )
+)
+"""What a delivery reads, searches and writes (https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html)."""
+
+
 class FhirDestination(BaseModel):
     """A FHIR R4 server that receives reports by transaction."""
 
@@ -134,6 +144,35 @@ class FhirDestination(BaseModel):
     name: str = Field(min_length=1)
     base_url: str
     token: SecretStr | None = None
+    """Sent as it is; in place of the four below."""
+    client_id: str = ""
+    """How its authorization server knows us (SMART Backend Services)."""
+    private_key: Path | None = None
+    """Our key in PEM: on P-384 (ES384), or RSA (RS384)."""
+    key_id: str = ""
+    """``kid`` under which the public key is registered; empty means its thumbprint (RFC 7638)."""
+    scope: str = FHIR_SCOPE
+    token_url: str = ""
+    """The authorization server's token endpoint; empty asks the FHIR server for it."""
+    dicomweb_url: str = ""
+    """DICOMweb root by which its users reach our DICOM objects; DocumentReferences then link to them."""
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        where = f"fhir destination {self.name!r}"
+        if bool(self.client_id) != bool(self.private_key):
+            raise ValueError(f"{where}: client_id and private_key go together")
+        if self.client_id and self.token is not None:
+            raise ValueError(f"{where}: choose token, or client_id with private_key")
+        if self.client_id:
+            _checked_address(self.base_url, f"{where}: base_url")
+        elif self.token_url or self.key_id:
+            raise ValueError(f"{where}: token_url and key_id need client_id and private_key")
+        if self.token_url:
+            _checked_address(self.token_url, f"{where}: token_url")
+        if self.dicomweb_url:
+            _checked_address(self.dicomweb_url, f"{where}: dicomweb_url")
+        return self
 
 
 Several = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
@@ -182,6 +221,54 @@ class EhrServer(BaseModel):
         return self
 
 
+class LoginProvider(BaseModel):
+    """Where clinicians log in: an OpenID provider (https://openid.net/specs/openid-connect-core-1_0.html)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    issuer: str
+    """``iss`` of its tokens, exactly; its discovery document is below it."""
+    client_id: str = Field(min_length=1)
+    client_secret: SecretStr | None = None
+    """None for a public client; PKCE is used either way."""
+    name: str = "your organisation"
+    """What the button says: log in with …"""
+    scopes: tuple[str, ...] = ("openid", "profile")
+    role_claim: str = "roles"
+    """Claim of the ID token with the person's roles or groups: a list, or a text with spaces; dots lead into it."""
+    roles: dict[str, Role] = Field(default_factory=dict)
+    """Value of that claim → what its bearer may do here; the highest counts."""
+    default_role: Role | None = None
+    """Role of whoever has none of these; none: they are not let in."""
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        _checked_address(self.issuer, "login.issuer")
+        if "openid" not in self.scopes:
+            raise ValueError("login.scopes needs openid")
+        if not self.roles and self.default_role is None:
+            raise ValueError("login needs roles (value of role_claim → role) or default_role: else nobody gets in")
+        return self
+
+
+class SmartServer(BaseModel):
+    """An EHR that launches the review page as a SMART app (https://hl7.org/fhir/smart-app-launch/)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    base_url: str
+    """Its FHIR server: the ``iss`` of the launch, and the ``aud`` of our request."""
+    client_id: str = Field(min_length=1)
+    client_secret: SecretStr | None = None
+    inward: bool = False
+    """Whether its name may resolve to a private or loopback address; one that is written as such always may."""
+    role: Role = Role.REVIEW
+    """What a practitioner whom it launches may do."""
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        _checked_address(self.base_url, "smart_launch_servers.base_url")
+        return self
+
+
 def _checked_address(address: str, where: str) -> None:
     """Raises `ValueError` for what is no https address; http is let through on loopback."""
     parts = urlsplit(address)
@@ -215,6 +302,16 @@ class Settings(BaseSettings):
     analyze_wait_seconds: float = Field(default=10.0, ge=0, le=120)
     max_upload_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     cors_origins: tuple[str, ...] = ()
+
+    login: LoginProvider | None = None
+    """Where clinicians log in for the pages; without it they use an API token."""
+    smart_launch_servers: tuple[SmartServer, ...] = ()
+    """EHRs whose launches are answered; no other ``iss`` is ever asked."""
+    session_idle_minutes: float = Field(default=30.0, gt=0, le=24 * 60)
+    session_hours: float = Field(default=12.0, gt=0, le=72)
+    """A login ends after so long, used or not."""
+    frame_ancestors: tuple[str, ...] = ()
+    """Origins of EHRs that may show the pages in a frame of theirs; none may by default."""
 
     hooks_clients: tuple[CdsClient, ...] = ()
     """EHRs that sign their calls. Without any, CDS calls need an API token, or ``hooks_open``."""
@@ -303,10 +400,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _nothing_wide_without_a_lock(self) -> Settings:
-        if not is_loopback(self.host) and not self.api_tokens:
+        if not is_loopback(self.host) and not (self.api_tokens or self.login or self.smart_launch_servers):
             raise ValueError(
                 f"host {self.host!r} is reachable from outside, but api_tokens is empty: "
-                "set CDS_API_TOKENS (one role per token) or listen on 127.0.0.1"
+                "set CDS_API_TOKENS (one role per token), or CDS_LOGIN for people, or listen on 127.0.0.1"
             )
         named = self.dicom_peers or self.dicom_calling_ae_titles or self.dicom_promiscuous
         if not is_loopback(self.dicom_host) and not named:
@@ -321,6 +418,13 @@ class Settings(BaseSettings):
         clients = [c.name for c in self.hooks_clients]
         if len(set(clients)) != len(clients):
             raise ValueError("hooks_clients: every client needs a name of its own")
+        bases = [s.base_url.rstrip("/") for s in self.smart_launch_servers]
+        if len(set(bases)) != len(bases):
+            raise ValueError("smart_launch_servers: every base_url once")
+        for origin in self.frame_ancestors:
+            parts = urlsplit(origin)
+            if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}" or "'" in origin:
+                raise ValueError(f"frame_ancestors: {origin!r} is no origin (https://host or https://host:port)")
         offered = list(self.hooks_service_ids.values())
         if len(set(offered)) != len(offered):
             raise ValueError("hooks_service_ids: two services cannot have one id")

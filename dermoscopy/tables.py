@@ -188,6 +188,24 @@ class ClientTokenRow(SQLModel, table=True):
     expires_at: datetime = Field(sa_type=UtcDateTime, index=True)
 
 
+class LoginRow(SQLModel, table=True):
+    """A person who is logged in to the pages; removed when the login ends."""
+
+    __tablename__ = "login"
+
+    id: str = Field(primary_key=True)
+    """SHA-256 of the cookie's value, which is kept nowhere."""
+    name: str
+    """``issuer|subject``, or the name of the API token."""
+    full_name: str = ""
+    role: str
+    patients: str = Field(default="", sa_type=sa.Text)
+    """JSON list of [issuer, patient id] that an EHR launch is for; empty: any patient."""
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    seen_at: datetime = Field(sa_type=UtcDateTime)
+    expires_at: datetime = Field(sa_type=UtcDateTime, index=True)
+
+
 class HoldRow(SQLModel, table=True):
     """Something that waits for a person: no patient id, a UID with other bytes, an ambiguous patient."""
 
