@@ -16,7 +16,8 @@ import httpx
 from dermoscopy.errors import DermoscopyError, DestinationUnavailable, Rejected
 
 LONGEST_WAIT = 86400.0
-_TRY_AGAIN = frozenset({408, 409, 425, 429})
+LATER = frozenset({408, 409, 425, 429})
+"""Refusals below 500 that pass by themselves."""
 _FINAL = frozenset({401, 403, 413})
 _LONGEST_TEXT = 300
 
@@ -32,7 +33,7 @@ def json_of(response: httpx.Response, server: str, secrets: Iterable[str] = ()) 
     status = response.status_code
     if response.is_redirect:
         raise Rejected(f"{server} redirects elsewhere (HTTP {status}); set its base_url to where it is now")
-    if response.is_success or (body is None and 400 <= status < 500 and status not in _FINAL | _TRY_AGAIN):
+    if response.is_success or (body is None and 400 <= status < 500 and status not in _FINAL | LATER):
         raise DestinationUnavailable(
             f"{server} answered HTTP {status} with something that is not FHIR JSON; a proxy or login page in between?",
             retry_after=retry_after(response.headers),
@@ -43,7 +44,7 @@ def json_of(response: httpx.Response, server: str, secrets: Iterable[str] = ()) 
 def failure(status: int, said: str, server: str, wait: float | None = None) -> DermoscopyError:
     """The error for an HTTP status, of a whole answer or of one entry of a transaction response."""
     text = f"{server} answered HTTP {status}" + (f": {said}" if said else "")
-    if status in _TRY_AGAIN or status >= 500:
+    if status in LATER or status >= 500:
         return DestinationUnavailable(text, retry_after=wait)
     return Rejected(text)
 
