@@ -384,6 +384,19 @@ class DeliveryState(StrEnum):
     DELIVERED = "delivered"
     HELD = "held"
     """A person must decide (no such patient, several, refused for good)."""
+    SUPERSEDED = "superseded"
+    """A later revision of the same output is delivered in its place."""
+
+
+class CommitmentState(StrEnum):
+    """Whether a PACS has taken responsibility for keeping an object that was delivered to it (PS3.4 J)."""
+
+    WAITING = "waiting"
+    """Stored there, to be asked about."""
+    ASKED = "asked"
+    COMMITTED = "committed"
+    UNCONFIRMED = "unconfirmed"
+    """The PACS reported a failure, or nothing in time: the object is sent again, or held."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,18 @@ class PacsDestination(BaseModel):
     """Authorities that sign its certificate; else ``dicom_tls_ca``, else those of the system."""
     tls_check_name: bool = True
     """Whether the certificate must be issued for ``host``."""
+    commitment: bool = False
+    """Whether it is asked to commit to what it was sent (PS3.4 J)."""
+    commitment_wait_seconds: float = Field(default=3600.0, gt=0, le=7 * 86400)
+    """How long its report is waited for."""
+    commitment_attempts: int = Field(default=5, ge=1, le=20)
+    """How often an object is sent and asked about before a person decides."""
+    commitment_backoff_seconds: float = Field(default=60.0, gt=0, le=86400)
+    """Pause before an unconfirmed object is sent again; doubles each time."""
+    commitment_host: str = ""
+    commitment_port: Port = 0
+    commitment_ae_title: str = Field(default="", max_length=16)
+    """Who is asked and reports, where that is not ``host``, ``port`` and ``ae_title``."""
 
 
 class StowDestination(BaseModel):

@@ -157,6 +157,42 @@ class DeliveryRow(SQLModel, table=True):
     delivered_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)
     reference: str = ""
     last_error: str = ""
+    uid: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    digest: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    """Of the artifact as it was when this delivery was started; an amended artifact gets a delivery of its own."""
+    commitment: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    """`dermoscopy.domain.CommitmentState`; empty where the destination is not asked for commitment."""
+    commitment_id: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    """The latest transaction that asks about it."""
+    asked_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)
+    committed_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)
+    unconfirmed: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    """How often it was stored there and not confirmed."""
+
+
+class ResultCommitmentRow(SQLModel, table=True):
+    """A storage commitment that we ask a PACS for: one transaction about results of one analysis.
+
+    ``state``: pending → asked → reported, or unreported, not_taken, refused, dropped.
+    """
+
+    __tablename__ = "result_commitment"
+
+    id: str = Field(primary_key=True)
+    transaction_uid: str = Field(unique=True)
+    """Drawn at random: whoever was not asked cannot guess it."""
+    analysis_id: str = Field(foreign_key="analysis.id", index=True)
+    destination: str
+    peer: str = ""
+    """AE title that was asked, and that may report."""
+    asked_for: str = Field(sa_type=sa.Text)
+    """JSON: list of [delivery id, SOP Class UID, SOP Instance UID]."""
+    state: str
+    attempts: int = 0
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    asked_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)
+    reported_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)
+    last_error: str = ""
 
 
 class CommitmentRow(SQLModel, table=True):
