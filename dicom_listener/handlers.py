@@ -40,6 +40,13 @@ class StoreRequest:
     """The dataset went over the size limit and was not kept; ``data`` is empty."""
     too_many: bool = False
     """The caller has sent as many objects in a minute as it may."""
+    move_originator: str = ""
+    """AE title of whoever asked for it by C-MOVE, and the Message ID of that request (PS3.7 9.1.1.1)."""
+    move_message_id: int = 0
+
+
+Asked = Callable[[StoreRequest, ImageHeader, Route], Route]
+"""Whether an object that came because we asked for it is what we asked for (`asked`): its route, or `Rejected`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,7 @@ class StoreHandler:
     on_rejected: OnRejected | None = None
     ready: Ready | None = None
     rules: Rules = field(default_factory=Rules)
+    asked: Asked | None = None
 
     def __call__(self, request: StoreRequest) -> DimseStatus:
         """The status of ``request``. Never raises: the sender gets an answer and the association lives."""
@@ -58,7 +66,7 @@ class StoreHandler:
             try:
                 self._check_room(request)
                 header, facts = self._checked(request)
-                self.accept(request.data, header, request.caller, self._route(facts, request.caller))
+                self.accept(request.data, header, request.caller, self._route(facts, header, request))
                 status = DimseStatus(SUCCESS)
             except Rejected as error:
                 status = status_of(error)
@@ -80,11 +88,11 @@ class StoreHandler:
         if self.ready is not None:
             self.ready()
 
-    def _route(self, facts: Facts, caller: str) -> Route:
-        decision = self.rules.decide(replace(facts, calling_ae=(caller,)))
+    def _route(self, facts: Facts, header: ImageHeader, request: StoreRequest) -> Route:
+        decision = self.rules.decide(replace(facts, calling_ae=(request.caller,)))
         if decision.route.action is Action.REFUSE:
             raise RefusedByRule(f"The rule {decision.route.rule!r} refuses such objects.")
-        return decision.route
+        return decision.route if self.asked is None else self.asked(request, header, decision.route)
 
     def _checked(self, request: StoreRequest) -> tuple[ImageHeader, Facts]:
         if request.too_large:

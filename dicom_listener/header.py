@@ -114,7 +114,7 @@ def _read(body: bytes, syntax: str) -> tuple[ImageHeader, Facts]:
         raise UnreadableObject("Study or Series Instance UID is missing (type 1): results could not refer to it.")
     header = ImageHeader(
         media_type="application/dicom",
-        patient=PatientIdentity(_issuer(dataset), _text(dataset, "PatientID")),
+        patient=PatientIdentity(issuer_of(dataset), _text(dataset, "PatientID")),
         rows=rows,
         columns=columns,
         sop_class_uid=sop_class,
@@ -215,7 +215,7 @@ def _text(dataset: Dataset, keyword: str) -> str:
     return str(value).strip(" \0")
 
 
-def _issuer(dataset: Dataset) -> str:
+def issuer_of(dataset: Dataset) -> str:
     """Issuer of Patient ID, else the universal entity of its qualifiers (PS3.3 10.15)."""
     issuer = _text(dataset, "IssuerOfPatientID")
     if not issuer:

@@ -20,7 +20,7 @@ from pynetdicom.pdu import P_DATA_TF
 from dermoscopy.errors import Misconfigured
 from dicom_listener.admission import STOPPING, Admission, Caller, Peer, Refusal
 from dicom_listener.commitment import COMMITMENT_CLASS, OnCommitment, answer_action
-from dicom_listener.handlers import Accept, OnRejected, Ready, StoreHandler, StoreRequest
+from dicom_listener.handlers import Accept, Asked, OnRejected, Ready, StoreHandler, StoreRequest
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_listener.refusals import RefusalReports, Refused
 from dicom_listener.rules import Rules
@@ -73,10 +73,11 @@ class StorageListener:
         ready: Ready | None = None,
         rules: Rules | None = None,
         on_commitment: OnCommitment | None = None,
+        asked: Asked | None = None,
     ) -> None:
         self.settings = settings
         self._on_commitment = on_commitment
-        self._store = StoreHandler(accept, on_rejected, ready, rules or Rules())
+        self._store = StoreHandler(accept, on_rejected, ready, rules or Rules(), asked)
         self._refusals = RefusalReports(on_refused or (lambda _: None))
         self._admission = Admission(
             settings.ae_title,
@@ -263,6 +264,8 @@ class StorageListener:
                 data=b"" if too_large else data,
                 too_large=too_large,
                 too_many=too_many,
+                move_originator=(request.MoveOriginatorApplicationEntityTitle or "").strip(),
+                move_message_id=request.MoveOriginatorMessageID or 0,
             )
         )
         if status.code == SUCCESS:

@@ -10,6 +10,7 @@ status       PS3.4 Table B.2-1                    here
 ``0xC100``   Cannot Understand                    transfer syntax without a decoder
 ``0xC110``   Cannot Understand                    readable, but cannot be analysed (multi-frame, size)
 ``0xC130``   Cannot Understand                    refused by a routing rule
+``0xC140``   Cannot Understand                    we asked for it, but it is of another patient than we asked for
 ``0xC1FF``   Cannot Understand                    refused for another permanent reason
 ``0xC211``   Cannot Understand                    unexpected failure here, logged
 ===========  ===================================  ==========================================================
@@ -31,6 +32,7 @@ from dermoscopy.errors import (
     UnsupportedSopClass,
     UnsupportedTransferSyntax,
 )
+from dicom_listener.asked import OtherPatient
 from dicom_listener.rules import RefusedByRule
 
 SUCCESS: Final = 0x0000
@@ -63,6 +65,7 @@ STATUS_BY_ERROR: Final[tuple[tuple[type[DermoscopyError], int, str], ...]] = (
     (UnreadableObject, CANNOT_UNDERSTAND, "Not a readable image: damaged, truncated or no pixel data"),
     (NotDermoscopic, 0xC120, "Not a dermoscopic image"),
     (RefusedByRule, 0xC130, "Refused by a rule of this site"),
+    (OtherPatient, 0xC140, "Not of the patient that was asked for"),
     (Rejected, 0xC1FF, "Refused for good"),
     (TooManyObjects, OUT_OF_RESOURCES, "Too many objects in a minute; send again later"),
     (Unavailable, OUT_OF_RESOURCES, "Cannot take it now, nothing was kept; send again later"),
