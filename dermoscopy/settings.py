@@ -93,6 +93,12 @@ class PacsDestination(BaseModel):
     commitment_port: Port = 0
     commitment_ae_title: str = Field(default="", max_length=16)
     """Who is asked and reports, where that is not ``host``, ``port`` and ``ae_title``."""
+    query: bool = False
+    """Whether patients' earlier images are looked for there (docs/pull.md)."""
+    retrieve: Literal["move", "get"] = "move"
+    """How they come: sent to our listener (C-MOVE), or on the association that asks (C-GET)."""
+    move_destination: str = Field(default="", max_length=16)
+    """AE title under which it knows our listener; empty means ``ae_title``."""
 
 
 class StowDestination(BaseModel):
@@ -107,6 +113,10 @@ class StowDestination(BaseModel):
     tls_ca: Path | None = None
     """Authorities that sign its certificate; else those that come with the client."""
     timeout_seconds: float = Field(default=30.0, gt=0, le=600)
+
+
+class Archive(StowDestination):
+    """A DICOMweb archive in which patients' earlier images are looked for (QIDO-RS, WADO-RS); it is sent nothing."""
 
 
 Patterns = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
@@ -368,6 +378,11 @@ class Settings(BaseSettings):
     """Routing of what comes by C-STORE; the first that matches decides. None: analyse all, send all everywhere."""
     pacs: tuple[PacsDestination, ...] = ()
     stow: tuple[StowDestination, ...] = ()
+    archives: tuple[Archive, ...] = ()
+    pull_modalities: tuple[str, ...] = ("DMS", "XC", "ES", "OT")
+    """Modalities of series that may hold dermoscopic photographs; empty means any."""
+    pull_priors: str = ""
+    """Name of the PACS or archive that is asked for earlier images of a patient whose image came by C-STORE."""
     dicomweb_max_request_bytes: int = Field(default=2 * 1024 * 1024 * 1024, ge=1024)
     """Largest body of one STOW-RS request; each object in it is held to ``dicom_max_object_bytes``."""
     dicomweb_search_objects: int = Field(default=5000, ge=1)
@@ -441,13 +456,22 @@ class Settings(BaseSettings):
         if len(set(offered)) != len(offered):
             raise ValueError("hooks_service_ids: two services cannot have one id")
         names = [p.name for p in self.pacs] + [s.name for s in self.stow] + [f.name for f in self.fhir]
+        names += [a.name for a in self.archives]
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise ValueError(f"destination names must be unique; used more than once: {', '.join(twice)}")
+        if self.pull_priors and self.pull_priors not in self.sources:
+            known = ", ".join(self.sources) or "there is none"
+            raise ValueError(f"pull_priors is none of the archives and the pacs with query = true ({known})")
         tokens = [t.token.get_secret_value() for t in self.api_tokens]
         if any(len(t) < 16 for t in tokens):
             raise ValueError("every API token needs at least 16 characters")
         return self
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of everything that earlier images can be pulled from."""
+        return (*(p.name for p in self.pacs if p.query), *(a.name for a in self.archives))
 
     @property
     def resolved_database_url(self) -> str:
