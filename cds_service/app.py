@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 
-from cds_service.api import analyses, catalogue, dicomweb, holds
+from cds_service.api import analyses, catalogue, dicomweb, holds, reviews
 from cds_service.api.analyze import ANALYZE, add_analyze
 from cds_service.api.health import add_health
 from cds_service.api.observation import Observation
@@ -50,6 +50,7 @@ cards. Everything but success is a problem document (RFC 9457); `/cds-services` 
 address carries patient data."""
 _TAGS = [
     {"name": "analyses", "description": "Images in, results out"},
+    {"name": "reviews", "description": "What clinicians say of a result"},
     {"name": "holds", "description": "What waits for a person"},
     {"name": "models", "description": "Which weights answer"},
     {"name": "CDS Hooks", "description": "Cards in the EHR (https://cds-hooks.hl7.org/2.0/)"},
@@ -91,6 +92,7 @@ def create_app(
     install_error_handlers(app)
     add_analyze(app, read)
     app.include_router(analyses.router)
+    app.include_router(reviews.router)
     app.include_router(holds.router)
     dicomweb.add_dicomweb(app, node)
     app.include_router(catalogue.router)

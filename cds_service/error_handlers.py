@@ -34,6 +34,7 @@ ANSWERS: Mapping[type[Exception], tuple[int, str]] = {
     refusals.NotAcceptable: (406, "Not acceptable"),
     refusals.NotReady: (409, "Not ready"),
     refusals.AlreadyDecided: (409, "Already decided"),
+    refusals.ReviewConflict: (409, "Reviewed meanwhile"),
     refusals.PrefetchMissing: (412, "Prefetch missing"),
     refusals.TooLarge: (413, "Too large"),
     refusals.UnsupportedMediaType: (415, "Unsupported media type"),

@@ -102,6 +102,8 @@ class AnalysisRow(SQLModel, table=True):
     reviews: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     """How many reviews there are: who writes the next one says how many were seen."""
     report_status: str = Field(default="preliminary", sa_column_kwargs={"server_default": "preliminary"})
+    rendered_revision: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    """Which revision of the report the outputs show: behind the reviews for as long as an amendment is under way."""
 
 
 class ReviewRow(SQLModel, table=True):
@@ -139,6 +141,26 @@ class ArtifactRow(SQLModel, table=True):
     size: int
     uid: str = Field(default="", index=True)
     sop_class_uid: str = ""
+    current: bool = Field(default=True, sa_column_kwargs={"server_default": sa.true()})
+    """False when it was withdrawn and nothing came in its place: kept, but no longer offered or sent."""
+
+
+class FormerArtifactRow(SQLModel, table=True):
+    """An output that a later one replaced or that was withdrawn; its bytes stay, and can be had by its UID."""
+
+    __tablename__ = "former_artifact"
+
+    id: str = Field(primary_key=True)
+    analysis_id: str = Field(foreign_key="analysis.id", index=True)
+    revision: int
+    """Of the report, when it was still current."""
+    kind: str
+    media_type: str
+    digest: str
+    size: int
+    uid: str = Field(default="", index=True)
+    sop_class_uid: str = ""
+    replaced_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class DeliveryRow(SQLModel, table=True):

@@ -16,6 +16,7 @@ DELIVERY_QUEUE = "delivery"
 ANALYSE = "analyse"
 DELIVER = "deliver"
 COMMIT = "commit"
+AMEND = "amend"
 ASK_COMMITMENT = "ask_commitment"
 END_COMMITMENT = "end_commitment"
 QUEUE_OF_WORKFLOW = {
@@ -24,6 +25,7 @@ QUEUE_OF_WORKFLOW = {
     COMMIT: DELIVERY_QUEUE,
     ASK_COMMITMENT: DELIVERY_QUEUE,
     END_COMMITMENT: DELIVERY_QUEUE,
+    AMEND: ANALYSIS_QUEUE,
 }
 
 

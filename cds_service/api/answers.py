@@ -8,7 +8,15 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cds_service.api.refusals import ProblemDetails
-from dermoscopy.domain import ArtifactKind, DeliveryState, LesionClass, ScaleSource, TriageTier
+from dermoscopy.domain import (
+    ArtifactKind,
+    DeliveryState,
+    LesionClass,
+    ReportStatus,
+    ScaleSource,
+    TriageTier,
+    Verdict,
+)
 
 State = Literal["queued", "analysed", "rendered", "complete", "failed"]
 
@@ -104,6 +112,32 @@ class Delivery(_Answer):
     delivered_at: datetime | None = None
 
 
+class ReviewAnswer(_Answer):
+    """What one clinician said of a result."""
+
+    review_id: str
+    revision: int = Field(ge=1, description="1 for the first review of the result, then one more each time")
+    at: datetime
+    reviewer: str = Field(description="Who, as the audit log names them")
+    reviewer_name: str = Field(default="", description="Who, for people; empty where the login gives no name")
+    verdict: Verdict
+    lesion_class: LesionClass | None = Field(default=None, description="The class the clinician gives")
+    outline: list[tuple[float, float]] = Field(
+        default_factory=list, description="Corners (column, row) of the corrected outline in pixels of the source"
+    )
+    body_site_code: str = Field(default="", description="SNOMED CT; empty where the site stands")
+    laterality: str = Field(default="", description="L, R, B or U; empty where it stands")
+    comment: str = ""
+
+
+class ReviewList(_Answer):
+    """Oldest first."""
+
+    report_id: str
+    report_status: ReportStatus
+    reviews: list[ReviewAnswer]
+
+
 class AnalysisAnswer(_Answer):
     """One analysis. Results are there from state ``rendered`` on, with ``failed`` comes a ``problem``."""
 
@@ -125,6 +159,10 @@ class AnalysisAnswer(_Answer):
     latency_ms: float | None = Field(default=None, description="Decoding, inference and measurement, milliseconds")
     problem: ProblemDetails | None = Field(default=None, description="Why it failed, where it failed")
     deliveries: list[Delivery] = Field(default_factory=list)
+    report_status: ReportStatus = Field(
+        description="preliminary until a clinician reviews it; what the algorithm said stays as it was"
+    )
+    reviews: list[ReviewAnswer] = Field(default_factory=list, description="What clinicians said, oldest first")
     links: dict[str, str] = Field(description="Where the outputs are")
     notice: str = Field(description="What this is, and what it is not")
 

@@ -60,6 +60,10 @@ class AlreadyDecided(Refusal):
     """The state of the thing does not allow this."""
 
 
+class ReviewConflict(Refusal):
+    """Somebody else reviewed the result meanwhile."""
+
+
 class NotAuthenticated(Refusal):
     """No token, or one that is not known."""
 

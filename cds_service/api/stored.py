@@ -18,6 +18,7 @@ from cds_service.api.answers import (
     Diagnosis,
     QualityAnswer,
     RegionStatistics,
+    ReviewAnswer,
     Segmentation,
     State,
     TriageAnswer,
@@ -25,10 +26,11 @@ from cds_service.api.answers import (
 from cds_service.api.refusals import NotFound, ProblemDetails
 from cds_service.node import Node
 from dermoscopy.analyses import artifact_rows, as_base64
-from dermoscopy.domain import ArtifactKind, DeliveryState, LesionClass, TriageTier
+from dermoscopy.domain import ArtifactKind, DeliveryState, LesionClass, ReportStatus, Review, TriageTier
 from dermoscopy.errors import IntegrityViolation
 from dermoscopy.overlay import NOTICE
 from dermoscopy.ports import BlobStore
+from dermoscopy.reviews import reviews_of
 from dermoscopy.tables import AnalysisRow, ArtifactRow, DeliveryRow
 
 READY = ("rendered", "complete")
@@ -107,6 +109,8 @@ def answer(session: Session, node: Node, row: AnalysisRow, *, pictures: bool) ->
         latency_ms=row.milliseconds if ready else None,
         problem=failure_of(row),
         deliveries=[_delivery(one) for one in deliveries],
+        report_status=ReportStatus(row.report_status),
+        reviews=[review_answer(one) for one in reviews_of(session, row.id)] if row.reviews else [],
         links=links(row.id, outputs),
         notice=DISCLAIMER,
         attention_map=shown.get(ArtifactKind.HEATMAP),
@@ -121,6 +125,23 @@ def links(analysis_id: str, outputs: Iterable[ArtifactKind] = ()) -> dict[str, s
     found = {"self": own, "page": f"/analyses/{analysis_id}"}
     present = set(outputs)
     return found | {name: f"{own}/{name}" for kind, name in LINKED.items() if kind in present}
+
+
+def review_answer(review: Review) -> ReviewAnswer:
+    """One review, as the API shows it."""
+    return ReviewAnswer(
+        review_id=review.id,
+        revision=review.revision,
+        at=review.at,
+        reviewer=review.reviewer,
+        reviewer_name=review.reviewer_name,
+        verdict=review.verdict,
+        lesion_class=review.lesion_class,
+        outline=list(review.outline),
+        body_site_code=review.body_site_code,
+        laterality=review.laterality,
+        comment=review.comment,
+    )
 
 
 def item(row: Any) -> AnalysisItem:

@@ -37,10 +37,33 @@ def upgrade() -> None:
     op.create_index("ix_review_analysis_id", "review", ["analysis_id"])
     op.add_column("analysis", sa.Column("reviews", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("analysis", sa.Column("report_status", sa.String(), nullable=False, server_default="preliminary"))
+    op.add_column("analysis", sa.Column("rendered_revision", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("artifact", sa.Column("current", sa.Boolean(), nullable=False, server_default=sa.true()))
+    op.create_table(
+        "former_artifact",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("analysis_id", sa.String(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("media_type", sa.String(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("uid", sa.String(), nullable=False),
+        sa.Column("sop_class_uid", sa.String(), nullable=False),
+        sa.Column("replaced_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["analysis_id"], ["analysis.id"]),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_former_artifact_analysis_id", "former_artifact", ["analysis_id"])
+    op.create_index("ix_former_artifact_uid", "former_artifact", ["uid"])
 
 
 def downgrade() -> None:
+    op.drop_table("former_artifact")
+    with op.batch_alter_table("artifact") as table:
+        table.drop_column("current")
     with op.batch_alter_table("analysis") as table:
+        table.drop_column("rendered_revision")
         table.drop_column("report_status")
         table.drop_column("reviews")
     op.drop_table("review")
