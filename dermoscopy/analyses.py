@@ -210,6 +210,8 @@ class AnalysisSummary:
     body_site_code: str
     laterality: str
     document: str
+    reviews: int = 0
+    """How many reviews clinicians wrote."""
 
     @property
     def recommendation(self) -> str:
@@ -257,6 +259,7 @@ def _summary(row: AnalysisRow, study: str, site: str, laterality: str) -> Analys
         body_site_code=site,
         laterality=laterality,
         document=row.document,
+        reviews=row.reviews,
     )
 
 

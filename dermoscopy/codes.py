@@ -32,6 +32,8 @@ DATA_ABSENT_REASON = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 PROVENANCE_PARTICIPANT = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
 IDENTIFIER_TYPE = "http://terminology.hl7.org/CodeSystem/v2-0203"
 URI = "urn:ietf:rfc:3986"
+CPT = "http://www.ama-assn.org/go/cpt"
+ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 AI_DEVICE_TYPE = "http://hl7.org/fhir/uv/aitransparency/CodeSystem/AIdeviceTypeCS"
 
 SCHEMES: Mapping[str, str] = MappingProxyType(
@@ -422,3 +424,69 @@ SITES: Mapping[str, Code] = MappingProxyType({code: _sct(code, display) for code
 def site(code: str) -> Code:
     """Body site of a SNOMED CT code. One that CID 4029 does not list keeps its code and has no display of ours."""
     return SITES.get(code) or _sct(code, "", Verification.LOW)
+
+
+# ------------------------------------------------------------------------------------------- orders, and what overrides
+
+
+class OrderKind(StrEnum):
+    """Orders that a finding has something to say about."""
+
+    REFERRAL = "referral"
+    BIOPSY = "biopsy"
+    EXCISION = "excision"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderCode:
+    """A code by which an order is recognised. ``skin``: it says by itself that skin (or dermatology) is meant."""
+
+    code: Code
+    kind: OrderKind
+    skin: bool = True
+
+
+PATIENT_REFERRAL = _sct("3457005", "Patient referral", Verification.HIGH)
+DERMATOLOGY = _sct("394582007", "Dermatology")
+"""Of http://hl7.org/fhir/ValueSet/c80-practice-codes (R4)."""
+
+_CPT_BIOPSY = ("11102", "11103", "11104", "11105", "11106", "11107")
+_CPT_EXCISION = (
+    *("11400", "11401", "11402", "11403", "11404", "11406", "11420", "11421", "11422", "11423", "11424", "11426"),
+    *("11440", "11441", "11442", "11443", "11444", "11446"),
+    *("11600", "11601", "11602", "11603", "11604", "11606", "11620", "11621", "11622", "11623", "11624", "11626"),
+    *("11640", "11641", "11642", "11643", "11644", "11646"),
+)
+
+ORDER_CODES: Mapping[tuple[str, str], OrderCode] = MappingProxyType(
+    {
+        (row.code.system, row.code.code): row
+        for row in (
+            OrderCode(PATIENT_REFERRAL, OrderKind.REFERRAL, skin=False),
+            OrderCode(_sct("240977001", "Biopsy of skin"), OrderKind.BIOPSY),  # CID 4409
+            OrderCode(_sct("86273004", "Biopsy"), OrderKind.BIOPSY, skin=False),  # CID 8109
+            OrderCode(_sct("440258006", "Excision of skin"), OrderKind.EXCISION),  # CID 4409
+            OrderCode(_sct("35646002", "Excision of lesion of skin", Verification.HIGH), OrderKind.EXCISION),
+            OrderCode(_sct("65801008", "Excision"), OrderKind.EXCISION, skin=False),  # CID 8109
+            *(OrderCode(Code(CPT, c, "Biopsy of skin", Verification.HIGH), OrderKind.BIOPSY) for c in _CPT_BIOPSY),
+            *(
+                OrderCode(Code(CPT, c, "Excision of a skin lesion", Verification.HIGH), OrderKind.EXCISION)
+                for c in _CPT_EXCISION
+            ),
+        )
+    }
+)
+"""By (system, code). CPT's own texts are the American Medical Association's and not repeated. No LOINC code was found
+that orders one of these: LOINC names the documents that come of them."""
+
+OVERRIDE_REASONS: tuple[Code, ...] = (
+    Code(ACT_CODE, "2", "Assessed Patient", Verification.VERIFIED),
+    Code(ACT_CODE, "4", "Consulted Other Source", Verification.VERIFIED),
+    Code(ACT_CODE, "9", "Instituted Ongoing Monitoring Program", Verification.VERIFIED),
+    Code(ACT_CODE, "8", "Other Action Taken", Verification.VERIFIED),
+    _sct("428119001", "Procedure not indicated"),
+    _sct("416432009", "Procedure not wanted"),
+)
+"""Why a clinician sets a card aside. HL7's own answers to a detected issue
+(http://hl7.org/fhir/ValueSet/detectedissue-mitigation-action, R4; written for drug therapy, used here for what their
+displays say), and two of http://hl7.org/fhir/ValueSet/procedure-not-performed-reason."""

@@ -291,6 +291,13 @@ class SmartServer(BaseModel):
         return self
 
 
+class ImageServer(EhrServer):
+    """A server that images of a chart may be fetched from, beside the FHIR servers: a DICOMweb root or a file store."""
+
+    token: SecretStr | None = None
+    """Sent to this server; the access token of a call goes to that call's FHIR server alone."""
+
+
 def _checked_address(address: str, where: str) -> None:
     """Raises `ValueError` for what is no https address; http is let through on loopback."""
     parts = urlsplit(address)
@@ -345,6 +352,16 @@ class Settings(BaseSettings):
     hooks_fhir_servers: tuple[EhrServer, ...] = ()
     hooks_fetch_seconds: float = Field(default=2.0, gt=0, le=10)
     """The whole time that reading missing prefetch may take in one call."""
+    hooks_image_servers: tuple[ImageServer, ...] = ()
+    """Where images of charts may be fetched from, besides ``hooks_fhir_servers``."""
+    hooks_image_seconds: float = Field(default=3.0, ge=0, le=20)
+    """How long one call may look for new images in the chart, fetch them and wait for results; 0 never looks."""
+    hooks_image_max_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    """Largest image that is fetched from a chart."""
+    hooks_max_request_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)
+    """Largest body of a CDS call."""
+    hooks_shown_days: int = Field(default=30, ge=0, le=3650)
+    """How long a shown card is remembered within one encounter; 0 remembers nothing and shows all at every call."""
 
     ae_title: str = Field(default="DERMCDS", min_length=1, max_length=16)
     dicom_host: str = "127.0.0.1"

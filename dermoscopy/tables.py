@@ -264,6 +264,61 @@ class LoginRow(SQLModel, table=True):
     expires_at: datetime = Field(sa_type=UtcDateTime, index=True)
 
 
+class CardShownRow(SQLModel, table=True):
+    """A card that was given to a user, so that the same finding is not shown to them twice in one encounter."""
+
+    __tablename__ = "card_shown"
+
+    id: str = Field(primary_key=True)
+    """SHA-256 of client, FHIR server, user, encounter (or day) and what the card says; holds none of them."""
+    card: str = Field(index=True)
+    """``uuid`` of the card."""
+    service: str
+    analysis_id: str
+    """Empty for cards about no single analysis."""
+    hook_instance: str
+    """SHA-256 of the ``hookInstance`` that was answered with it: a repeat of that call gets it again."""
+    shown_at: datetime = Field(sa_type=UtcDateTime)
+    expires_at: datetime = Field(sa_type=UtcDateTime, index=True)
+
+
+class CardFeedbackRow(SQLModel, table=True):
+    """What a user did with a card. ``comment`` may say anything about anybody: it stands here and nowhere else."""
+
+    __tablename__ = "card_feedback"
+
+    id: str = Field(primary_key=True)
+    service: str
+    card: str = Field(index=True)
+    analysis_id: str = ""
+    """What the card was about; empty where the card is not known (any more) or is about no single analysis."""
+    known: bool
+    """Whether this service remembers giving the card."""
+    outcome: str
+    outcome_at: datetime = Field(sa_type=UtcDateTime)
+    received_at: datetime = Field(sa_type=UtcDateTime, index=True)
+    caller: str
+    suggestions: str = Field(default="[]", sa_type=sa.Text)
+    """JSON: list of the ids of accepted suggestions."""
+    reason_system: str = ""
+    reason_code: str = ""
+    comment: str = Field(default="", sa_type=sa.Text)
+
+
+class ChartImageRow(SQLModel, table=True):
+    """An image of a chart that was taken in or refused, so that it is not fetched again at every call."""
+
+    __tablename__ = "chart_image"
+
+    id: str = Field(primary_key=True)
+    """SHA-256 of server, resource and where its bytes are."""
+    instance_id: str = ""
+    """What it became; empty where it was refused."""
+    reason: str = ""
+    """Why it was refused."""
+    at: datetime = Field(sa_type=UtcDateTime)
+
+
 class HoldRow(SQLModel, table=True):
     """Something that waits for a person: no patient id, a UID with other bytes, an ambiguous patient."""
 
