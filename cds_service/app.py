@@ -24,6 +24,7 @@ from cds_service.hooks import discovery
 from cds_service.hooks.admission import Door
 from cds_service.hooks.client_trust import ClientTrust
 from cds_service.hooks.services import offered
+from cds_service.login.routes import add_login
 from cds_service.node import Node
 from cds_service.reading import read_object
 from cds_service.web import pages
@@ -82,7 +83,7 @@ def create_app(
     )
     settings = node.settings
     app.state.node = node
-    app.state.gate = Gate(settings.api_tokens)
+    app.state.gate = Gate(settings.api_tokens, people=bool(settings.login or settings.smart_launch_servers))
     trust = ClientTrust(settings.hooks_clients, node.begin, skew=settings.hooks_clock_skew_seconds)
     app.state.cds_door = Door(node, app.state.gate, trust)
     app.state.cds_services = offered(settings.hooks_service_ids)
@@ -98,6 +99,7 @@ def create_app(
     app.include_router(catalogue.router)
     app.include_router(discovery.router)
     add_health(app, readiness, render_metrics)
+    add_login(app, node)
     pages.add_pages(app)
     if settings.cors_origins:
         app.add_middleware(
@@ -114,6 +116,7 @@ def create_app(
         largest_body=lambda path: dicomweb.largest_request(
             path, settings.dicomweb_max_request_bytes, largest_image if path == ANALYZE else MAX_BODY_BYTES
         ),
+        frame_ancestors=settings.frame_ancestors,
     )
     return app
 
@@ -122,6 +125,7 @@ def create_app(
 async def _closing(app: FastAPI) -> AsyncIterator[None]:
     yield
     app.state.ehr.close()
+    app.state.login_flow.close()
 
 
 class _Application(FastAPI):

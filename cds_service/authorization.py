@@ -1,7 +1,8 @@
-"""Who may do what: bearer tokens with roles (RFC 6750), and on an open loopback service who may ask at all.
+"""Who may do what: bearer tokens with roles (RFC 6750), people who logged in, and who may ask an open service at all.
 
-Without tokens (`Settings` allows that on loopback only) everything is open to this machine. A web page of another site
-must then not reach it through the browser: the Host header has to be our own (DNS rebinding) and an Origin too (CSRF).
+A login (a cookie, `cds_service.login`) counts for the pages alone; the APIs take tokens. Without tokens and logins
+(`Settings` allows that on loopback only) everything is open to this machine. A web page of another site must then not
+reach it through the browser: the Host header has to be our own (DNS rebinding) and an Origin too (CSRF).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Annotated, Any
@@ -18,8 +19,9 @@ from urllib.parse import urlsplit
 import structlog
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.concurrency import run_in_threadpool
 
-from cds_service.api.refusals import CrossSiteRequest, Misdirected, NotAllowed, NotAuthenticated
+from cds_service.api.refusals import CrossSiteRequest, LoginNeeded, Misdirected, NotAllowed, NotAuthenticated
 from dermoscopy.domain import PatientIdentity
 from dermoscopy.settings import ApiToken, Role, Settings, is_loopback
 
@@ -54,16 +56,28 @@ LOCAL = Caller("local", Role.ADMIN)
 """Whoever is on this machine, when no tokens are configured."""
 
 
+def highest(roles: Iterable[Role]) -> Role | None:
+    """The role with the most rights; ``None`` of none."""
+    return max(roles, key=lambda role: _RANK[role], default=None)
+
+
 class Gate:
     """Knows the tokens; made once by `cds_service.app.create_app`."""
 
-    def __init__(self, tokens: Sequence[ApiToken]) -> None:
+    def __init__(self, tokens: Sequence[ApiToken], *, people: bool = False) -> None:
+        """``people``: whether they can log in, so that the service is not open without tokens either."""
+        self._people = people
         self._known = [(sha256(t.token.get_secret_value().encode()).digest(), Caller(t.name, t.role)) for t in tokens]
 
     @property
+    def people(self) -> bool:
+        """Whether people log in (by a provider or from an EHR)."""
+        return self._people
+
+    @property
     def open(self) -> bool:
-        """Whether no tokens are configured."""
-        return not self._known
+        """Whether neither tokens nor logins are configured."""
+        return not self._known and not self._people
 
     def identify(self, token: str) -> Caller | None:
         """The bearer of ``token``; every known token is compared, in constant time."""
@@ -95,20 +109,28 @@ def require(role: Role) -> Callable[..., Coroutine[Any, Any, Caller]]:
         gate: Gate = request.app.state.gate
         if gate.open:
             return LOCAL
-        page = request.method in _SAFE and not request.url.path.startswith(("/api/", "/cds-services", "/dicom-web/"))
+        page = not request.url.path.startswith(("/api/", "/cds-services", "/dicom-web/"))
+        safe = request.method in _SAFE
         token = bearer.credentials if bearer else None
-        if token is None and request.method in _SAFE:
+        if token is None and safe:
             token = _basic_password(request.headers.get("authorization", ""))
         caller = gate.identify(token) if token else None
+        if caller is None and page and (cookie := request.cookies.get(request.app.state.login_cookie)):
+            caller = await run_in_threadpool(request.app.state.sessions.find, cookie)
+            if caller is None:
+                raise LoginNeeded("Your login has ended: log in again.")
+        if caller is None and page and gate.people:
+            raise LoginNeeded("Log in to see this.")
         if caller is None:
-            challenge = 'Basic realm="dermoscopy", charset="UTF-8"' if page else 'Bearer realm="dermoscopy"'
+            challenge = 'Basic realm="dermoscopy", charset="UTF-8"' if page and safe else 'Bearer realm="dermoscopy"'
             raise NotAuthenticated(
                 "Send a known token in the Authorization header (Bearer).", headers={"WWW-Authenticate": challenge}
             )
         structlog.contextvars.bind_contextvars(caller=caller.name)
         if _RANK[caller.role] < _RANK[role]:
             raise NotAllowed(
-                f"This needs the role {role.value}; the token has the role {caller.role.value}.",
+                f"This needs the role {role.value}; {'your login' if caller.form_key else 'the token'} has the role "
+                f"{caller.role.value}.",
                 headers={
                     "WWW-Authenticate": f'Bearer realm="dermoscopy", error="insufficient_scope", scope="{role.value}"'
                 },

@@ -9,11 +9,12 @@ import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlencode
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from opentelemetry import trace
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -21,6 +22,7 @@ from starlette.exceptions import HTTPException
 
 from cds_service.api import refusals
 from cds_service.api.refusals import PROBLEM, FieldError, ProblemDetails, Refusal
+from cds_service.login import refusals as login_refusals
 from dermoscopy import errors
 
 log = structlog.get_logger(__name__)
@@ -28,7 +30,9 @@ log = structlog.get_logger(__name__)
 ANSWERS: Mapping[type[Exception], tuple[int, str]] = {
     refusals.MalformedRequest: (400, "Malformed request"),
     refusals.NotAuthenticated: (401, "Not authenticated"),
+    refusals.LoginNeeded: (401, "Log in"),
     refusals.NotAllowed: (403, "Not allowed"),
+    login_refusals.LoginFailed: (403, "Login failed"),
     refusals.CrossSiteRequest: (403, "Cross-site request"),
     refusals.NotFound: (404, "Not found"),
     refusals.NotAcceptable: (406, "Not acceptable"),
@@ -109,7 +113,7 @@ def respond(path: str, accept: str, problem: ProblemDetails, headers: Mapping[st
     if path.startswith(CDS_PREFIX):
         return JSONResponse(operation_outcome(problem), problem.status, headers, media_type="application/fhir+json")
     if "text/html" in accept and not path.startswith(("/api/", "/dicom-web/")):
-        from cds_service.web.pages import problem_page  # pages import the refusals of this edge
+        from cds_service.web.templating import problem_page  # pages import the refusals of this edge
 
         return HTMLResponse(problem_page(problem), problem.status, headers)
     return JSONResponse(problem.model_dump(exclude_none=True), problem.status, headers, media_type=PROBLEM)
@@ -171,6 +175,14 @@ def as_refusal(error: RequestValidationError | HTTPException, *, cds: bool) -> E
     return error
 
 
+def _reads_pages(request: Request) -> bool:
+    return "text/html" in request.headers.get("accept", "")
+
+
+def _asked(request: Request) -> str:
+    return f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Register the handlers; what they do not know reaches `cds_service.api.observation`, the outermost loop."""
 
@@ -184,6 +196,8 @@ def install_error_handlers(app: FastAPI) -> None:
             headers = dict(error.headers or {})
         else:
             problem, headers = problem_of(error)
+        if isinstance(error, refusals.LoginNeeded) and request.method == "GET" and _reads_pages(request):
+            return RedirectResponse(f"/login?{urlencode({'next': _asked(request)})}", HTTPStatus.SEE_OTHER)
         if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("http.failed", status=problem.status, error=type(error).__name__, exc_info=error)
         return respond(request.url.path, request.headers.get("accept", ""), problem, headers)

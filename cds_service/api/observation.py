@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -31,16 +31,19 @@ _seconds = metrics.get_meter(__name__).create_histogram(
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,64}")
 _QUIET = frozenset({"/health/live", "/health/ready", "/metrics"})
 
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "X-Frame-Options": "DENY",
-    "Content-Security-Policy": (
-        "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-}
-"""On every answer. No page loads anything from elsewhere."""
+
+def security_headers(frame_ancestors: Sequence[str] = ()) -> dict[str, str]:
+    """Headers of every answer. No page loads anything from elsewhere, and only these origins show one in a frame."""
+    ancestors = " ".join(frame_ancestors) or "'none'"
+    headers = {
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "same-origin",  # with "no-referrer" our own forms would come with the Origin "null"
+        "Content-Security-Policy": (
+            "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+            f"base-uri 'none'; form-action 'self'; frame-ancestors {ancestors}"
+        ),
+    }
+    return headers if frame_ancestors else headers | {"X-Frame-Options": "DENY"}
 
 
 class Observation:
@@ -50,10 +53,17 @@ class Observation:
     body that says it is larger is not read at all, one that turns out to be larger is read no further.
     """
 
-    def __init__(self, app: ASGIApp, open_service: OpenService | None, largest_body: Callable[[str], int]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        open_service: OpenService | None,
+        largest_body: Callable[[str], int],
+        frame_ancestors: Sequence[str] = (),
+    ) -> None:
         self._app = app
         self._open_service = open_service
         self._largest_body = largest_body
+        self._headers = security_headers(frame_ancestors)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -70,7 +80,7 @@ class Observation:
                 status = message["status"]
                 answer = MutableHeaders(scope=message)
                 answer["X-Request-Id"] = request_id
-                for name, value in SECURITY_HEADERS.items():
+                for name, value in self._headers.items():
                     answer.setdefault(name, value)
                 answer.setdefault("Cache-Control", "no-store")
             await send(message)

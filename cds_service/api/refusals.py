@@ -68,6 +68,10 @@ class NotAuthenticated(Refusal):
     """No token, or one that is not known."""
 
 
+class LoginNeeded(NotAuthenticated):
+    """Nobody is logged in, or not any more; a browser is sent to the login."""
+
+
 class NotAllowed(Refusal):
     """The token is known, but its role may not do this."""
 

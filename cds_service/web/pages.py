@@ -8,31 +8,19 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from sqlmodel import col, func, select
 
 from cds_service.api.analyses import AnalysisId, note_read
 from cds_service.api.answers import AnalysisItem, Diagnosis
-from cds_service.api.refusals import ProblemDetails
-from cds_service.api.stored import DISCLAIMER, READY, answer, find_analysis, item, node_of, select_items
+from cds_service.api.stored import READY, answer, find_analysis, item, node_of, select_items
 from cds_service.authorization import Reader
 from cds_service.error_handlers import ANSWERS, slug_of
+from cds_service.web.templating import render
 from dermoscopy import codes
 from dermoscopy.domain import TriageTier
 from dermoscopy.overlay import CLASS_TITLES
 from dermoscopy.tables import AnalysisRow, HoldRow, InstanceRow
 from dermoscopy.wording import not_excluded
-
-_templates = Environment(
-    loader=PackageLoader("cds_service", "web/templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_templates.globals["disclaimer"] = DISCLAIMER
-_templates.filters["percent"] = lambda share: f"{share:.1%}".replace("%", " %")
-_templates.filters["utc"] = lambda moment: f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 WORKLIST_LENGTH = 50
 _URGENCY = {tier: rank for rank, tier in enumerate(TriageTier)}
@@ -53,16 +41,6 @@ _ROWS = (
     ("colour_variety", "Colour variety", ""),
 )
 _router = APIRouter(include_in_schema=False)
-
-
-def render(template: str, **values: Any) -> str:
-    """A page as HTML; every value is escaped."""
-    return _templates.get_template(template).render(**values)
-
-
-def problem_page(problem: ProblemDetails) -> str:
-    """A problem for a person's eyes."""
-    return render("problem.html", problem=problem)
 
 
 def add_pages(app: FastAPI) -> None:
