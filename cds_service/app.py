@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 
-from cds_service.api import analyses, catalogue, dicomweb, holds, reviews
+from cds_service.api import analyses, catalogue, dicomweb, holds, pulls, reviews
 from cds_service.api.analyze import ANALYZE, add_analyze
 from cds_service.api.health import add_health
 from cds_service.api.observation import Observation
@@ -53,6 +53,7 @@ _TAGS = [
     {"name": "analyses", "description": "Images in, results out"},
     {"name": "reviews", "description": "What clinicians say of a result"},
     {"name": "holds", "description": "What waits for a person"},
+    {"name": "pulls", "description": "Earlier images from the PACS"},
     {"name": "models", "description": "Which weights answer"},
     {"name": "CDS Hooks", "description": "Cards in the EHR (https://cds-hooks.hl7.org/2.0/)"},
     {"name": "health", "description": "Probes and metrics"},
@@ -95,6 +96,7 @@ def create_app(
     app.include_router(analyses.router)
     app.include_router(reviews.router)
     app.include_router(holds.router)
+    app.include_router(pulls.router)
     dicomweb.add_dicomweb(app, node)
     app.include_router(catalogue.router)
     app.include_router(discovery.router)

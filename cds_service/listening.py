@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING
 
 from cds_service.commitments import record
 from cds_service.node import Node
+from cds_service.result_commitments import peer_of, receive
+from cds_service.priors import Priors
 from cds_service.watermarks import Watermarks
+from dermoscopy.domain import ImageHeader
+from dermoscopy.errors import Misconfigured
 from dermoscopy.ports import AuditEntry
+from dermoscopy.routing import Route
 from dermoscopy.settings import PacsDestination, Settings
 from dermoscopy.settings import StowDestination as StowSettings
 
@@ -16,7 +21,9 @@ if TYPE_CHECKING:
     import ssl
 
     from dicom_listener.admission import Peer
+    from dicom_listener.commitment_request import CommitmentRequester
     from dicom_listener.deliver import StowDestination
+    from dicom_listener.handlers import StoreRequest
     from dicom_listener.refusals import Refused
     from dicom_listener.rules import Rules
     from dicom_listener.scp import ListenerSettings, StorageListener
@@ -28,11 +35,15 @@ def open_listener(node: Node) -> StorageListener:
     from dicom_listener.scp import StorageListener
 
     watermarks = Watermarks(node.settings, node.engine)
+    priors = Priors(node)
+
+    def accept(data: bytes, header: ImageHeader, caller: str, route: Route) -> None:
+        receipt = node.intake.accept(data, header, source="cstore", caller=caller, route=route)
+        priors.start(receipt, header)
+
     return StorageListener(
         listener_settings(node.settings),
-        accept=lambda data, header, caller, route: node.intake.accept(
-            data, header, source="cstore", caller=caller, route=route
-        ),
+        accept=accept,
         on_rejected=lambda error, header, caller, digest: node.intake.reject(
             error, digest=digest, source="cstore", caller=caller, header=header
         ),
@@ -40,7 +51,18 @@ def open_listener(node: Node) -> StorageListener:
         ready=watermarks.check,
         rules=rules(node.settings),
         on_commitment=lambda request: record(node, request),
+        on_report=lambda report: receive(node, report),
+        asked=lambda request, header, route: _pulled(node, request, header, route),
     )
+
+
+def _pulled(node: Node, request: StoreRequest, header: ImageHeader, route: Route) -> Route:
+    """The route of an object; one that a PACS sends because we asked for it must be of the patient we asked for."""
+    from dicom_listener.asked import admit_moved
+
+    if request.move_originator != node.settings.ae_title.strip():
+        return route
+    return admit_moved(request.move_message_id, node.issuers.canonical)(header, route)
 
 
 def listener_settings(settings: Settings) -> ListenerSettings:
@@ -101,6 +123,22 @@ def pacs_tls(settings: Settings, pacs: PacsDestination) -> ReloadedContext[Clien
     return client_tls(chosen, check_name=pacs.tls_check_name)
 
 
+def commitment_requester(node: Node, pacs: PacsDestination) -> CommitmentRequester:
+    """Asks one PACS to commit to what it was sent. Raises `Misconfigured`."""
+    from dicom_listener.commitment_request import CommitmentRequester
+
+    host, port, ae_title = peer_of(pacs)
+    return CommitmentRequester(
+        pacs.name,
+        host,
+        port,
+        ae_title,
+        node.settings.ae_title,
+        lambda report: receive(node, report),
+        tls=pacs_tls(node.settings, pacs),
+    )
+
+
 def stow_destination(stow: StowSettings) -> StowDestination:
     """A PACS that takes results by STOW-RS. Raises `Misconfigured`."""
     from dicom_listener.deliver import StowDestination
@@ -129,10 +167,26 @@ def check(settings: Settings) -> None:
     listener_settings(settings)
     for pacs in settings.pacs:
         pacs_tls(settings, pacs)
+        _check_reports_get_in(settings, pacs)
     for stow in settings.stow:
         stow_destination(stow)
+    for archive in settings.archives:
+        from cds_service.pull_sources import archive_of
+
+        archive_of(archive, settings.dicom_max_object_bytes)
     if any(peer.report_tls for peer in settings.dicom_peers):
         report_tls(settings)
+
+
+def _check_reports_get_in(settings: Settings, pacs: PacsDestination) -> None:
+    """Raises `Misconfigured` where a PACS is asked for commitment, and its report would be refused at the door."""
+    title = peer_of(pacs)[2]
+    listed = {peer.ae_title for peer in peers(settings)}
+    if pacs.commitment and listed and title not in listed and not settings.dicom_promiscuous:
+        raise Misconfigured(
+            f"{pacs.name} is asked for storage commitment, but its AE title {title} is not let in to report: "
+            "name it in dicom_peers"
+        )
 
 
 def _server_tls(settings: Settings) -> ReloadedContext[ssl.SSLContext] | None:

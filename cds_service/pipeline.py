@@ -20,6 +20,8 @@ from sqlalchemy.orm import Session
 from cds_service.commitments import Commitments
 from cds_service.deliveries import Deliveries
 from cds_service.node import Node
+from cds_service.result_commitments import ResultCommitments
+from cds_service.priors import PriorPulls
 from cds_service.steps import ACTOR, hold, step
 from dermoscopy.analyses import (
     load_analysis,
@@ -39,7 +41,7 @@ from dermoscopy.domain import (
 from dermoscopy.errors import AnalysisFailed, DermoscopyError, IntegrityViolation, Rejected, Unavailable
 from dermoscopy.ports import Algorithm, AuditEntry, Destination, JsonValue, Renderer, RenderInput
 from dermoscopy.tables import AnalysisRow, utc_now
-from dermoscopy.workqueue import ANALYSE, COMMIT, DELIVER
+from dermoscopy.workqueue import ANALYSE, ASK_COMMITMENT, COMMIT, DELIVER, END_COMMITMENT, PULL
 from monitoring.features import store_features
 
 log = structlog.get_logger(__name__)
@@ -70,6 +72,8 @@ class Pipeline:
         self._renderers = renderers
         self._deliveries = Deliveries(node, destinations)
         self._commitments = Commitments(node)
+        self._result_commitments = ResultCommitments(node)
+        self._priors = PriorPulls(node)
         self._recent: OrderedDict[str, RenderInput] = OrderedDict()
         self._recent_lock = Lock()
 
@@ -101,6 +105,28 @@ class Pipeline:
                 reason = f"internal error ({type(error).__name__}): see the log"
                 log.exception("commitment.broke", commitment_id=commitment_id)
                 DBOS.run_step(_options("hold"), self._commitments.hold, commitment_id, int(attempt), reason)
+
+        @DBOS.workflow(name=ASK_COMMITMENT)
+        def ask_commitment(commitment_id: str, attempt: str) -> None:
+            try:
+                DBOS.run_step(_options("ask"), self._result_commitments.ask, commitment_id, int(attempt))
+            except Exception as error:
+                reason = f"internal error ({type(error).__name__}): see the log"
+                log.exception("result_commitment.broke", commitment_id=commitment_id)
+                DBOS.run_step(_options("hold"), self._result_commitments.refuse, commitment_id, int(attempt), reason)
+
+        @DBOS.workflow(name=END_COMMITMENT)
+        def end_commitment(commitment_id: str) -> None:
+            DBOS.run_step(_options("end"), self._result_commitments.end, commitment_id)
+
+        @DBOS.workflow(name=PULL)
+        def pull(instance_id: str, pull_id: str, attempt: str) -> None:
+            try:
+                DBOS.run_step(_options("pull"), self._priors.attempt, instance_id, pull_id, int(attempt))
+            except Exception as error:
+                log.exception("priors.broke", instance_id=instance_id)
+                reason = f"internal error ({type(error).__name__}): see the log"
+                DBOS.run_step(_options("hold"), self._priors.hold, instance_id, reason)
 
     # ------------------------------------------------------------------------------------------------ analyse
 

@@ -14,7 +14,7 @@ from audit.sequencer import sequence
 from cds_service.bootstrap import WITNESS, audit_folder, open_audit_signer, open_pipeline
 from cds_service.node import Node
 from dermoscopy.errors import IntegrityViolation
-from dermoscopy.workqueue import ANALYSIS_QUEUE, APPLICATION, APPLICATION_VERSION, DELIVERY_QUEUE
+from dermoscopy.workqueue import ANALYSIS_QUEUE, APPLICATION, APPLICATION_VERSION, DELIVERY_QUEUE, PULL_QUEUE
 from monitoring.heartbeat import beat
 
 log = structlog.get_logger(__name__)
@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 SEQUENCER_SECONDS = 0.5
 HEARTBEAT_SECONDS = 2.0
 DELIVERY_CONCURRENCY = 8
+PULL_POLLING_SECONDS = 1.0
 
 
 def worker_name(node: Node, number: int) -> str:
@@ -50,6 +51,7 @@ def running_worker(node: Node, number: int = 0) -> Iterator[None]:
     polling = settings.queue_polling_seconds
     DBOS.register_queue(ANALYSIS_QUEUE, worker_concurrency=settings.worker_concurrency, polling_interval_sec=polling)
     DBOS.register_queue(DELIVERY_QUEUE, worker_concurrency=DELIVERY_CONCURRENCY, polling_interval_sec=polling)
+    DBOS.register_queue(PULL_QUEUE, worker_concurrency=1, polling_interval_sec=max(polling, PULL_POLLING_SECONDS))
     stopping = threading.Event()
     chores = [
         threading.Thread(target=_repeat, args=(stopping, seconds, chore), name=name, daemon=True)

@@ -13,9 +13,11 @@ workflow source, and after an upgrade what was in flight would never be recovere
 
 ANALYSIS_QUEUE = "analysis"
 DELIVERY_QUEUE = "delivery"
+PULL_QUEUE = "pull"
 ANALYSE = "analyse"
 DELIVER = "deliver"
 COMMIT = "commit"
+PULL = "pull"
 AMEND = "amend"
 ASK_COMMITMENT = "ask_commitment"
 END_COMMITMENT = "end_commitment"
@@ -23,6 +25,7 @@ QUEUE_OF_WORKFLOW = {
     ANALYSE: ANALYSIS_QUEUE,
     DELIVER: DELIVERY_QUEUE,
     COMMIT: DELIVERY_QUEUE,
+    PULL: PULL_QUEUE,
     ASK_COMMITMENT: DELIVERY_QUEUE,
     END_COMMITMENT: DELIVERY_QUEUE,
     AMEND: ANALYSIS_QUEUE,

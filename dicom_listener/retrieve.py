@@ -78,7 +78,7 @@ def move(pacs: PacsAddress, matches: Iterable[Match], *, destination: str, messa
     return done
 
 
-def get(pacs: PacsAddress, matches: Iterable[Match], *, door: StoreHandler) -> Retrieved:
+def get(pacs: PacsAddress, matches: Iterable[Match], *, door: StoreHandler, max_object_bytes: int) -> Retrieved:
     """Have ``matches`` sent on our own association; ``door`` answers each of them as it answers any C-STORE.
 
     Raises `DestinationUnavailable` and `Rejected`.
@@ -86,13 +86,16 @@ def get(pacs: PacsAddress, matches: Iterable[Match], *, door: StoreHandler) -> R
 
     def store(event: evt.Event) -> Dataset:
         request: Any = event.request
+        data = request.DataSet.getvalue()
+        too_large = len(data) > max_object_bytes
         status = door(
             StoreRequest(
                 sop_class_uid=str(request.AffectedSOPClassUID),
                 sop_instance_uid=str(request.AffectedSOPInstanceUID),
                 transfer_syntax_uid=str(event.context.transfer_syntax),
                 caller=pacs.called_ae,
-                data=request.DataSet.getvalue(),
+                data=b"" if too_large else data,
+                too_large=too_large,
             )
         )
         answer = Dataset()
