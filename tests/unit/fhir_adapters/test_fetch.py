@@ -11,7 +11,8 @@ from pydantic import SecretStr
 
 from dermoscopy.errors import DestinationUnavailable, Rejected
 from fhir_adapters import fetch
-from fhir_adapters.fetch import EhrReader, is_inward, normal_base
+from fhir_adapters.fetch import EhrReader
+from fhir_adapters.inward import is_inward, normal_base
 
 BASE, TOKEN = "https://ehr.example/fhir", SecretStr("secret-access-token")
 PATIENT = {"resourceType": "Patient", "id": "p1"}
