@@ -152,6 +152,7 @@ PERCENT = _unit("%", "%")
 RATIO = _unit("1", "1")
 
 CLASSIFICATION = _local("classification", "Lesion classification by image analysis")
+ALGORITHM_CLASS = _local("algorithm-class", "Lesion classification by the algorithm, corrected since")
 MELANOMA_RISK = _local("melanoma-risk", "Melanoma risk by image analysis")
 MALIGNANCY_RISK = _local("malignancy-risk", "Malignancy risk by image analysis")
 CONFIDENCE = _local("confidence", "Calibrated probability of the class called")
@@ -264,6 +265,8 @@ DIAGNOSTIC_IMAGING_STUDY = Code(LOINC, "18748-4", "Diagnostic imaging study", Ve
 
 AI_ASSERTED = Code(OBSERVATION_VALUE, "AIAST", "Artificial Intelligence asserted", Verification.VERIFIED)
 """Security label and reason (https://build.fhir.org/ig/HL7/aitransparency-ig/)."""
+CLINICIAN_ASSERTED = Code(OBSERVATION_VALUE, "CLINAST", "clinician asserted", Verification.VERIFIED)
+"""Security label of what a clinician says, in place of or beside `AI_ASSERTED` (same value set of HL7 v3)."""
 AI_DEVICE = Code(
     AI_DEVICE_TYPE, "Artificial-Intelligence", "All kinds of Artificial Intelligence", Verification.VERIFIED
 )
@@ -274,6 +277,7 @@ CATEGORY_IMAGING = Code(OBSERVATION_CATEGORY, "imaging", "Imaging", Verification
 ABSENT_UNKNOWN = Code(DATA_ABSENT_REASON, "unknown", "Unknown", Verification.VERIFIED)
 ABSENT_NOT_APPLICABLE = Code(DATA_ABSENT_REASON, "not-applicable", "Not Applicable", Verification.VERIFIED)
 PARTICIPANT_AUTHOR = Code(PROVENANCE_PARTICIPANT, "author", "Author", Verification.VERIFIED)
+PARTICIPANT_VERIFIER = Code(PROVENANCE_PARTICIPANT, "verifier", "Verifier", Verification.VERIFIED)
 ACCESSION_IDENTIFIER = Code(IDENTIFIER_TYPE, "ACSN", "Accession ID", Verification.VERIFIED)
 
 # --------------------------------------------------------------------------------------------------------------- where

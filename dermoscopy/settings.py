@@ -153,7 +153,7 @@ FHIR_SCOPE = " ".join(
     f"system/{kind}"
     for kind in (
         *("Patient.rs", "ServiceRequest.rs", "DiagnosticReport.crus", "Observation.crus", "BodyStructure.crus"),
-        *("ImagingStudy.crus", "DocumentReference.crus", "Device.crus", "Provenance.crus"),
+        *("ImagingStudy.crus", "Media.crus", "DocumentReference.crus", "Device.crus", "Provenance.crus"),
     )
 )
 """What a delivery reads, searches and writes (https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html)."""

@@ -97,7 +97,12 @@ def attachment(data: bytes, media_type: str, title: str, created: str) -> JsonOb
 
 def ai_asserted() -> JsonObject:
     """``meta`` with the AI security label (https://build.fhir.org/ig/HL7/aitransparency-ig/)."""
-    return {"security": [coding(codes.AI_ASSERTED)]}
+    return asserted(codes.AI_ASSERTED)
+
+
+def asserted(*by: Code) -> JsonObject:
+    """``meta`` with security labels that say who says so: the algorithm, a clinician, or both."""
+    return {"security": [coding(code) for code in by]}
 
 
 def narrative(paragraphs: Sequence[str]) -> JsonObject:

@@ -20,7 +20,10 @@ DOCUMENTS: dict[ArtifactKind, tuple[Code, str]] = {
 
 
 def document_references(draft: Draft) -> list[JsonObject]:
-    """One for each DICOM object that was rendered before this bundle."""
+    """One for each DICOM object that was rendered before this bundle.
+
+    Their address is the UID; `fhir_adapters.addressing` puts a DICOMweb address there where one is known.
+    """
     return [
         _document(draft, kind, draft.what.companions[kind], modality, title)
         for kind, (modality, title) in DOCUMENTS.items()
@@ -35,8 +38,8 @@ def _document(draft: Draft, kind: ArtifactKind, artifact: Artifact, modality: Co
         "meta": ai_asserted(),
         "masterIdentifier": dicom_identifier(artifact.uid),
         "identifier": [own_identifier(draft.urn(f"document/{kind.value}"))],
-        "status": "current",
-        "docStatus": "preliminary",
+        "status": "entered-in-error" if draft.stands.withdrawn else "current",
+        "docStatus": draft.stands.status.value,
         "type": concept(modality, text=title),
         "category": [concept(codes.DIAGNOSTIC_IMAGING_STUDY)],
         "subject": draft.subject,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dermoscopy import codes
-from dermoscopy.domain import Analysis, ArtifactKind, Finding, LesionClass, derive_uid
+from dermoscopy.codes import Code
+from dermoscopy.domain import Analysis, ArtifactKind, Finding, LesionClass, ReportStatus, Review, derive_uid
 from dermoscopy.identifiers import device_urn, resource_urn
 from dermoscopy.ports import RenderInput
+from dermoscopy.reviews import Standing, standing
 from fhir_adapters.elements import JsonObject, entry_url, instant
 
 NOTICE = (
@@ -48,8 +50,43 @@ class Draft:
         return self.finding.primary if self.finding.abstention is None else None
 
     @property
+    def stands(self) -> Standing:
+        """What clinicians' reviews together say of it."""
+        return standing(self.what.reviews)
+
+    @property
+    def called(self) -> LesionClass | None:
+        """The class that the report gives: a clinician's, else the algorithm's."""
+        return self.stands.lesion_class or self.named
+
+    @property
     def created(self) -> str:
+        """When the algorithm answered."""
         return instant(self.analysis.created_at)
+
+    @property
+    def issued(self) -> str:
+        """When this version of the report came about."""
+        last = self.stands.last
+        return instant(last.at) if last else self.created
+
+    @property
+    def reviewers(self) -> list[JsonObject]:
+        """Everybody whose review changed the report, once each, in the order of their first."""
+        named = {review.reviewer: reviewer(review) for review in self.what.reviews if review.changes_report}
+        return list(named.values())
+
+    def status(self, *, changed: bool) -> str:
+        """Status of an Observation or document; ``changed`` says whether a clinician's correction shows in it."""
+        found = self.stands.status
+        if found is ReportStatus.AMENDED and not changed:
+            return ReportStatus.FINAL.value  # looked at and left as it was
+        return found.value
+
+    @property
+    def resited(self) -> bool:
+        """Whether a clinician put the body site right, which shows in every Observation."""
+        return bool(self.stands.body_site_code or self.stands.laterality)
 
     def urn(self, kind: str) -> str:
         """Derived identifier of the resource that plays this part."""
@@ -111,15 +148,33 @@ class Draft:
         return derive_uid(kind, self.analysis.instance_id)
 
     @property
+    def _stated_site(self) -> str:
+        return self.stands.body_site_code or self.analysis.header.body_site_code.strip()
+
+    @property
+    def site(self) -> Code | None:
+        """Code of the body site that stands, if CID 4029 lists it."""
+        return codes.SITES.get(self._stated_site)
+
+    @property
+    def side(self) -> Code | None:
+        """Code of the laterality that stands, if it has one."""
+        stated = self.stands.laterality or self.analysis.header.laterality
+        return codes.LATERALITY.get(stated.strip().upper())
+
+    @property
     def body_site(self) -> JsonObject | None:
         """Where the lesion is, coded only if CID 4029 lists the code; laterality stands in the text."""
-        header = self.analysis.header
-        side = codes.LATERALITY.get(header.laterality.strip().upper())
-        site = codes.SITES.get(header.body_site_code.strip())
-        named = site.display if site else header.body_site_code.strip()
+        side, site = self.side, self.site
+        named = site.display if site else self._stated_site
         text = ", ".join(part for part in (named, side.display.lower() if side else "") if part)
         if not text:
             return None
         if site is None:
             return {"text": text}
         return {"coding": [{"system": site.system, "code": site.code, "display": site.display}], "text": text}
+
+
+def reviewer(review: Review) -> JsonObject:
+    """Who reviewed, as a logical reference: how the addressee names them is unknown here."""
+    return {"identifier": {"value": review.reviewer}, "display": review.reviewer_name or review.reviewer}

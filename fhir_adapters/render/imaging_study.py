@@ -34,7 +34,7 @@ def imaging_study(draft: Draft) -> JsonObject:
     site = draft.body_site
     if site and "coding" in site:
         source["bodySite"] = site["coding"][0]
-        if side := codes.LATERALITY.get(header.laterality.strip().upper()):
+        if side := draft.side:
             source["laterality"] = coding(side)
     series = [source]
     for kind, (modality, title) in _MODALITIES.items():

@@ -11,15 +11,31 @@ from collections.abc import Sequence
 from dermoscopy import codes
 from dermoscopy.codes import Code
 from dermoscopy.domain import LesionMeasurements
-from fhir_adapters.elements import JsonObject, absent, ai_asserted, concept, number, own_identifier, quantity, sentence
+from fhir_adapters.elements import (
+    JsonObject,
+    absent,
+    ai_asserted,
+    asserted,
+    concept,
+    number,
+    own_identifier,
+    quantity,
+    sentence,
+)
+from fhir_adapters.render.body_structure import lesion_reference
+from fhir_adapters.render.corrected import reclassified, resized
 from fhir_adapters.render.draft import OBSERVATION_KINDS, Draft
 
+_SHAPE = ("area", "diameter", "asymmetry", "border", "colour")
 NO_LESION = absent(codes.ABSENT_NOT_APPLICABLE, "No lesion was found in the image.")
 NO_SCALE = absent(codes.ABSENT_UNKNOWN, "The image does not state its scale; see the value in pixels.")
 
 
 def observations(draft: Draft) -> list[JsonObject]:
-    """All of `OBSERVATION_KINDS`, in that order, whatever the algorithm could or could not say."""
+    """All of `OBSERVATION_KINDS`, in that order, whatever the algorithm could or could not say.
+
+    Where a clinician corrected the class, the algorithm's own follows as one more.
+    """
     answers = [
         _classification(draft),
         _risk(draft, "melanoma-risk", codes.MELANOMA_RISK, draft.finding.melanoma_risk),
@@ -29,7 +45,30 @@ def observations(draft: Draft) -> list[JsonObject]:
         _quality(draft),
     ]
     assert len(answers) == len(OBSERVATION_KINDS)
-    return answers
+    reviewed = [_reviewed(draft, kind, found) for kind, found in zip(OBSERVATION_KINDS, answers, strict=True)]
+    return [*reviewed, _algorithm_class(draft, answers[0])] if draft.stands.lesion_class else reviewed
+
+
+def _reviewed(draft: Draft, kind: str, found: JsonObject) -> JsonObject:
+    """``found`` after what clinicians said of it; the same object where nobody has."""
+    stands = draft.stands
+    if kind == "classification" and stands.lesion_class:
+        return reclassified(draft, found)
+    if kind in _SHAPE and stands.outline:
+        return resized(draft, kind, found)
+    if kind == "classification" and stands.last and not stands.withdrawn:
+        found["meta"] = asserted(codes.AI_ASSERTED, codes.CLINICIAN_ASSERTED)
+    return found
+
+
+def _algorithm_class(draft: Draft, found: JsonObject) -> JsonObject:
+    """What the algorithm said, as it said it, for whoever compares; never the answer of the report."""
+    return {
+        **found,
+        "identifier": [own_identifier(draft.urn("observation/algorithm-class"))],
+        "status": draft.status(changed=False),
+        "code": concept(codes.ALGORITHM_CLASS),
+    }
 
 
 def _observation(
@@ -46,18 +85,20 @@ def _observation(
         "resourceType": "Observation",
         "meta": ai_asserted(),
         "identifier": [own_identifier(draft.urn(f"observation/{kind}"))],
-        "status": "preliminary",
+        "status": draft.status(changed=_changed(draft, kind)),
         "category": [concept(codes.CATEGORY_IMAGING)],
         "code": code,
         "subject": draft.subject,
         "effectiveDateTime": draft.created,
-        "issued": draft.created,
+        "issued": draft.issued,
         **answer,
         "method": {"text": f"Image analysis, {model.name} {model.version}"},
         "device": draft.device,
     }
     if notes := [note for note in notes if note]:
         found["note"] = [{"text": note} for note in notes]
+    if kind != "quality":  # that one is about the image
+        found["focus"] = [lesion_reference(draft)]
     if site := draft.body_site:
         found["bodySite"] = site
     if draft.has_study:
@@ -65,6 +106,16 @@ def _observation(
     if components:
         found["component"] = list(components)
     return found
+
+
+def _changed(draft: Draft, kind: str) -> bool:
+    """Whether a clinician's correction shows in this Observation."""
+    stands = draft.stands
+    return (
+        draft.resited
+        or (kind == "classification" and stands.lesion_class is not None)
+        or (kind in _SHAPE and bool(stands.outline))
+    )
 
 
 def _component(code: Code, answer: JsonObject) -> JsonObject:
@@ -112,7 +163,10 @@ def _risk(draft: Draft, kind: str, code: Code, probability: float) -> JsonObject
 def _triage(draft: Draft) -> JsonObject:
     triage = draft.finding.triage
     tier = {"valueCodeableConcept": concept(codes.TRIAGE[triage.tier])}
-    return _observation(draft, "triage", concept(codes.TRIAGE_TIER), tier, notes=(triage.reason, triage.recommendation))
+    corrected = draft.stands.lesion_class is not None
+    older = "The tier is the algorithm's: a clinician corrected the class." if corrected else ""
+    notes = (older, triage.reason, triage.recommendation)
+    return _observation(draft, "triage", concept(codes.TRIAGE_TIER), tier, notes=notes)
 
 
 def _measured(draft: Draft, found: LesionMeasurements | None) -> list[JsonObject]:

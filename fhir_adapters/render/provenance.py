@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Sequence
 
 from dermoscopy import codes
+from dermoscopy.domain import Review, Verdict
 from dermoscopy.identifiers import SYSTEM, digest_uri
-from fhir_adapters.elements import JsonObject, ai_asserted, concept, dicom_identifier, narrative
-from fhir_adapters.render.draft import NOTICE, Draft
+from fhir_adapters.elements import JsonObject, ai_asserted, asserted, concept, dicom_identifier, instant, narrative
+from fhir_adapters.render.corrected import said
+from fhir_adapters.render.draft import NOTICE, Draft, reviewer
 
 
 def provenance(draft: Draft, targets: Sequence[str]) -> JsonObject:
@@ -29,6 +31,33 @@ def provenance(draft: Draft, targets: Sequence[str]) -> JsonObject:
                 "who": draft.device,
             }
         ],
+        "entity": [{"role": "source", "what": _source(draft)}],
+    }
+
+
+def review_provenances(draft: Draft, targets: Sequence[str]) -> list[JsonObject]:
+    """One for each review that changed the report: who, when, and what they said of it."""
+    return [_review_provenance(draft, review, targets) for review in draft.what.reviews if review.changes_report]
+
+
+def _review_provenance(draft: Draft, review: Review, targets: Sequence[str]) -> JsonObject:
+    who, at = reviewer(review), instant(review.at)
+    agents = [{"type": concept(codes.PARTICIPANT_VERIFIER), "who": who}]
+    if review.verdict is Verdict.CORRECTED:
+        agents.append({"type": concept(codes.PARTICIPANT_AUTHOR), "who": who})
+    return {
+        "resourceType": "Provenance",
+        "meta": {
+            **asserted(codes.CLINICIAN_ASSERTED),
+            "tag": [{"system": SYSTEM, "code": draft.urn(f"provenance/{review.id}")}],
+        },
+        "text": narrative([said(review)]),
+        "target": [{"reference": url} for url in targets],
+        "occurredDateTime": at,
+        "recorded": at,
+        "reason": [concept(codes.CLINICIAN_ASSERTED)],
+        "activity": {"text": f"Review: {review.verdict.value}"},
+        "agent": agents,
         "entity": [{"role": "source", "what": _source(draft)}],
     }
 

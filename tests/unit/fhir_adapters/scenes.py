@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
@@ -22,9 +22,11 @@ from dermoscopy.domain import (
     ModelReference,
     PatientIdentity,
     Quality,
+    Review,
     SourceObject,
     Triage,
     TriageTier,
+    Verdict,
     derive_uid,
 )
 from dermoscopy.ports import RenderInput
@@ -178,6 +180,26 @@ def tier(which: TriageTier) -> Finding:
     return finding(triage=Triage(which, f"Reason for {which}.", f"What to do for {which}."))
 
 
+def review(revision: int, verdict: Verdict, **changes) -> Review:
+    made = Review(
+        id=f"review-{revision}",
+        analysis_id="8e9b5c1c-3c57-5d0f-9a63-0d0f5a1b2c3d",
+        revision=revision,
+        at=CREATED + timedelta(hours=revision),
+        reviewer="https://login.example|u-7",
+        reviewer_name="Dr. Erika Beispiel",
+        verdict=verdict,
+    )
+    return dataclasses.replace(made, **changes)
+
+
+CONFIRMED = review(1, Verdict.CONFIRMED)
+CLASS_CORRECTED = review(1, Verdict.CORRECTED, lesion_class=LesionClass.NV, comment="Globular pattern")
+SITE_CORRECTED = review(2, Verdict.CORRECTED, body_site_code="75093004", laterality="R")
+OUTLINE_CORRECTED = review(3, Verdict.CORRECTED, outline=((10.0, 10.0), (30.0, 10.0), (30.0, 30.0), (10.0, 30.0)))
+UNUSABLE = review(4, Verdict.UNUSABLE, comment="Another patient's arm", reviewer="token-2", reviewer_name="")
+COMMENTED = review(1, Verdict.COMMENTED, comment="Please look again")
+
 PNG_HEADER = ImageHeader(media_type="image/png", patient=PATIENT, rows=60, columns=80)
 
 SCENES: dict[str, RenderInput] = {
@@ -204,4 +226,14 @@ SCENES: dict[str, RenderInput] = {
         },
     ),
     "alone": render_input(companions={}),
+    "commented": render_input(reviews=(COMMENTED,)),
+    "confirmed": render_input(reviews=(CONFIRMED,)),
+    "abstained-confirmed": render_input(analysis(abstained()), reviews=(CONFIRMED,)),
+    "class-corrected": render_input(reviews=(CLASS_CORRECTED,)),
+    "abstained-corrected": render_input(analysis(abstained()), reviews=(CLASS_CORRECTED,)),
+    "site-corrected": render_input(reviews=(SITE_CORRECTED,)),
+    "outline-corrected": render_input(reviews=(OUTLINE_CORRECTED,)),
+    "no-lesion-outlined": render_input(analysis(without_lesion(), spacing_mm=None), reviews=(OUTLINE_CORRECTED,)),
+    "all-corrected": render_input(reviews=(CLASS_CORRECTED, SITE_CORRECTED, OUTLINE_CORRECTED)),
+    "withdrawn": render_input(reviews=(CLASS_CORRECTED, SITE_CORRECTED, OUTLINE_CORRECTED, UNUSABLE)),
 }

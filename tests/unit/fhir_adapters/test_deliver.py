@@ -122,7 +122,7 @@ def test_the_subject_is_literal_and_keeps_the_identifier(destination, ehr):
     destination.deliver(BUNDLE, ANALYSIS)
     (sent,) = ehr.sent
     subjects = [e["resource"]["subject"] for e in sent["entry"] if "subject" in e["resource"]]
-    assert len(subjects) == 15
+    assert len(subjects) == 16
     for subject in subjects:
         assert subject == {
             "reference": "Patient/p-1",
