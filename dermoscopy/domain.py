@@ -100,6 +100,8 @@ class ImageHeader:
     transfer_syntax_uid: str = ""
     body_site_code: str = ""
     laterality: str = ""
+    frames: int = 1
+    """Pictures in the object; one with several is kept, and a person is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,14 @@ class Acquisition:
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """What a person should know of how an image was decoded: a fixed ``code`` for machines, and plain ``words``."""
+
+    code: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class DermoscopicImage:
     """Decoded image. ``spacing_mm`` is (row, column) spacing in mm per pixel, or ``None`` if no scale is known."""
 
@@ -122,6 +132,9 @@ class DermoscopicImage:
     """SHA-256 of shape and RGB bytes: what the algorithm really saw."""
     spacing_mm: tuple[float, float] | None = None
     acquisition: Acquisition = field(default_factory=Acquisition)
+    aspect: float = 1.0
+    """Height of a pixel over its width on the skin; the pixels themselves stay as the source has them."""
+    remarks: tuple[Remark, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -285,6 +298,8 @@ class Analysis:
     pixel_digest: str
     spacing_mm: tuple[float, float] | None
     acquisition: Acquisition
+    remarks: tuple[Remark, ...] = ()
+    """What decoding remarked; empty in analyses of earlier versions."""
 
 
 class Verdict(StrEnum):

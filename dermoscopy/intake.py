@@ -32,11 +32,14 @@ _received = metrics.get_meter(__name__).create_counter("cds_instances_received",
 NO_PATIENT = "no_patient_id"
 UID_CONFLICT = "uid_conflict"
 PATIENT_CONFLICT = "patient_conflict"
+SEVERAL_FRAMES = "several_frames"
 
 _HOLD_REASONS = {
     NO_PATIENT: "the object names no patient: say whose image it is",
     UID_CONFLICT: "this patient already has an object with the same UID but other bytes: decide which one is right",
     PATIENT_CONFLICT: "another patient already has an object with this UID: decide whose image it is",
+    SEVERAL_FRAMES: "the object holds several pictures and is kept unanalysed: have each sent as an image of its own, "
+    "then dismiss this",
 }
 
 
@@ -48,7 +51,7 @@ class Receipt:
     analysis_id: str
     duplicate: bool
     hold: str = ""
-    """Kind of hold (`NO_PATIENT`, `UID_CONFLICT`, `PATIENT_CONFLICT`) or empty."""
+    """Kind of hold (`NO_PATIENT`, `UID_CONFLICT`, `PATIENT_CONFLICT`, `SEVERAL_FRAMES`) or empty."""
 
     @property
     def hold_reason(self) -> str:
@@ -151,6 +154,8 @@ class Intake:
                 raise Rejected(f"no held image {hold_id}")
             if hold.resolved_at is not None:
                 raise Rejected(f"hold {hold_id} was decided already: {hold.resolution}")
+            if hold.kind == SEVERAL_FRAMES and patient is not None:
+                raise Rejected(f"it cannot be analysed: {_HOLD_REASONS[SEVERAL_FRAMES]}")
             row = session.get_one(InstanceRow, hold.subject_id)
             hold.resolved_at, hold.resolved_by, hold.resolution = self._clock(), by, resolution
             self._append(session, "hold.resolved", by, row.model_dump(), resolution=resolution, hold=hold.kind)
@@ -181,9 +186,9 @@ class Intake:
         only_stored = route.action is Action.STORE
         instance_id = derive_id("instance", patient.issuer, patient.patient_id, header.sop_instance_uid or digest)
         known = session.get(InstanceRow, instance_id)
-        hold = "" if patient.known else NO_PATIENT
+        hold = SEVERAL_FRAMES if header.frames > 1 else "" if patient.known else NO_PATIENT
         if known is not None and known.digest != digest:
-            hold = UID_CONFLICT
+            hold = hold if hold == SEVERAL_FRAMES else UID_CONFLICT
             instance_id = derive_id("instance", patient.issuer, patient.patient_id, header.sop_instance_uid, digest)
             known = session.get(InstanceRow, instance_id)
         elif known is None and not hold and header.sop_instance_uid and self._belongs_to_other(session, header):

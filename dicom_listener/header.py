@@ -27,7 +27,6 @@ from dicom_listener.syntaxes import (
     DEFLATED_LITTLE_ENDIAN,
     IMAGE_CLASSES,
     IMPLICIT_LITTLE_ENDIAN,
-    JPEG_EXTENDED,
     NATIVE_SYNTAXES,
     TRANSFER_SYNTAXES,
 )
@@ -56,7 +55,12 @@ _PHOTOMETRIC_SAMPLES: Final[dict[str, int]] = {
 }
 _PICTURE_TYPES: Final[dict[str, str]] = {"PNG": "image/png", "JPEG": "image/jpeg", "MPO": "image/jpeg"}
 
+    "YBR_PARTIAL_422": 3,
 
+PARTIAL_MODELS: Final[frozenset[str]] = frozenset({"YBR_PARTIAL_422"})
+"""Retired; laid out as YBR_FULL_422, with the range of video (PS3.3 C.7.6.3.1.2)."""
+_HALVED_COLOUR: Final = PARTIAL_MODELS | {"YBR_FULL_422"}
+MAX_FRAMES: Final = 10_000
 def read_header(data: bytes, transfer_syntax_uid: str | None) -> ImageHeader:
     """As `read_header_and_facts`, without the facts."""
     return read_header_and_facts(data, transfer_syntax_uid)[0]
@@ -106,9 +110,9 @@ def _read(body: bytes, syntax: str) -> tuple[ImageHeader, Facts]:
         raise UnreadableObject("The image does not state its size (Rows and Columns).")
     check_size(rows, columns)
     frames = int(dataset.get("NumberOfFrames") or 1)
-    if frames != 1:
-        raise UnsupportedImage(f"The object holds {frames} frames; send each picture as a single-frame object.")
-    _check_pixels(dataset, body, buffer.tell(), syntax, rows * columns)
+    if not 1 <= frames <= MAX_FRAMES:
+        raise UnsupportedImage(f"The object says that it holds {frames} frames; 1 to {MAX_FRAMES} are taken.")
+    _check_pixels(dataset, body, buffer.tell(), syntax, frames)
     study, series = _text(dataset, "StudyInstanceUID"), _text(dataset, "SeriesInstanceUID")
     if not study or not series:
         raise UnreadableObject("Study or Series Instance UID is missing (type 1): results could not refer to it.")
@@ -128,6 +132,7 @@ def _read(body: bytes, syntax: str) -> tuple[ImageHeader, Facts]:
     )
     return header, _facts(dataset, header)
 
+        frames=frames,
 
 def check_size(rows: int, columns: int) -> None:
     """Raises `UnsupportedImage` when a picture is too small to show a lesion or too large to decode safely."""
@@ -145,7 +150,7 @@ def _check_pixel_data_starts(body: bytes, position: int) -> None:
         raise UnreadableObject("The object has no pixel data (7FE0,0010), or ends before it: not an image.")
 
 
-def _check_pixels(dataset: Dataset, body: bytes, position: int, syntax: str, pixels: int) -> None:
+def _check_pixels(dataset: Dataset, body: bytes, position: int, syntax: str, frames: int) -> None:
     photometric = _text(dataset, "PhotometricInterpretation")
     expected_samples = _PHOTOMETRIC_SAMPLES.get(photometric)
     if expected_samples is None:
@@ -156,15 +161,16 @@ def _check_pixels(dataset: Dataset, body: bytes, position: int, syntax: str, pix
         raise UnsupportedImage(
             f"{samples} samples of {stored} in {allocated} bits do not make a {photometric} image; send 8-bit RGB."
         )
-    if syntax == JPEG_EXTENDED and stored != 8:
-        raise UnsupportedTransferSyntax("12-bit JPEG (process 2 and 4) cannot be decoded; send 8-bit JPEG.")
-    if photometric == "PALETTE COLOR" and "RedPaletteColorLookupTableData" not in dataset:
+    if photometric == "PALETTE COLOR" and not any(
+        f"{form}RedPaletteColorLookupTableData" in dataset for form in ("", "Segmented")
+    ):
         raise UnsupportedImage("The palette image comes without its lookup tables; send RGB.")
     start, length = _pixel_value(body, position, syntax)
     if syntax in NATIVE_SYNTAXES:
         if length == _UNDEFINED:
             raise UnreadableObject("Pixel data is encapsulated although the transfer syntax says it is not.")
-        bits = pixels * (2 if photometric == "YBR_FULL_422" else samples) * allocated
+        pixels = int(dataset.Rows) * int(dataset.Columns) * frames
+        bits = pixels * (2 if photometric in _HALVED_COLOUR else samples) * allocated
         expected = (bits + 7) // 8
         if length < expected or start + length > len(body):
             raise UnreadableObject(
@@ -173,7 +179,7 @@ def _check_pixels(dataset: Dataset, body: bytes, position: int, syntax: str, pix
     else:
         if length != _UNDEFINED:
             raise UnreadableObject("Pixel data is not encapsulated although the transfer syntax says it is.")
-        _check_fragments(body, start)
+        _check_fragments(body, start, frames)
 
 
 def _pixel_value(body: bytes, position: int, syntax: str) -> tuple[int, int]:
@@ -187,8 +193,11 @@ def _pixel_value(body: bytes, position: int, syntax: str) -> tuple[int, int]:
     return position + 12, length
 
 
-def _check_fragments(body: bytes, position: int) -> None:
-    """Walk the items of encapsulated pixel data (PS3.5 A.4): the walk must end at the sequence delimiter."""
+def _check_fragments(body: bytes, position: int, frames: int) -> None:
+    """Walk the items of encapsulated pixel data (PS3.5 A.4): the walk must end at the sequence delimiter.
+
+    After the offset table each frame has at least one item.
+    """
     items, size = 0, 0
     while True:
         tag = body[position : position + 4]
@@ -205,6 +214,8 @@ def _check_fragments(body: bytes, position: int) -> None:
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
+    if items - 1 < frames:
+        raise UnreadableObject(f"The object says that it holds {frames} frames and has {items - 1}; send it again.")
     value = dataset.get(keyword)
     if value is None:
         return ""

@@ -8,7 +8,7 @@ status       PS3.4 Table B.2-1                    here
 ``0xA900``   Data Set does not match SOP Class    SOP class or UIDs differ from the command, or not taken
 ``0xC000``   Cannot Understand                    not readable, no pixel data, truncated
 ``0xC100``   Cannot Understand                    transfer syntax without a decoder
-``0xC110``   Cannot Understand                    readable, but cannot be analysed (multi-frame, size)
+``0xC110``   Cannot Understand                    readable, but cannot be analysed (size, pixel format)
 ``0xC130``   Cannot Understand                    refused by a routing rule
 ``0xC140``   Cannot Understand                    we asked for it, but it is of another patient than we asked for
 ``0xC1FF``   Cannot Understand                    refused for another permanent reason
@@ -61,7 +61,7 @@ class DimseStatus:
 STATUS_BY_ERROR: Final[tuple[tuple[type[DermoscopyError], int, str], ...]] = (
     (UnsupportedSopClass, DOES_NOT_MATCH_SOP_CLASS, "SOP class not taken, or not the one announced"),
     (UnsupportedTransferSyntax, 0xC100, "Transfer syntax cannot be decoded"),
-    (UnsupportedImage, 0xC110, "Image cannot be analysed: frames, size or pixel format"),
+    (UnsupportedImage, 0xC110, "Image cannot be analysed: size or pixel format"),
     (UnreadableObject, CANNOT_UNDERSTAND, "Not a readable image: damaged, truncated or no pixel data"),
     (NotDermoscopic, 0xC120, "Not a dermoscopic image"),
     (RefusedByRule, 0xC130, "Refused by a rule of this site"),

@@ -20,6 +20,9 @@ DERMOSCOPIC_PHOTOGRAPHY: Final = "1.2.840.10008.5.1.4.1.1.77.1.7"
 VL_PHOTOGRAPHIC: Final = "1.2.840.10008.5.1.4.1.1.77.1.4"
 VL_ENDOSCOPIC: Final = "1.2.840.10008.5.1.4.1.1.77.1.1"
 SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
+GRAYSCALE_BYTE_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7.2"
+GRAYSCALE_WORD_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7.3"
+TRUE_COLOR_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7.4"
 SEGMENTATION: Final = "1.2.840.10008.5.1.4.1.1.66.4"
 COMPREHENSIVE_SR: Final = "1.2.840.10008.5.1.4.1.1.88.33"
 
@@ -28,8 +31,13 @@ IMAGE_CLASSES: Final[dict[str, str]] = {
     VL_PHOTOGRAPHIC: "VL Photographic",
     VL_ENDOSCOPIC: "VL Endoscopic",
     SECONDARY_CAPTURE: "Secondary Capture",
+    TRUE_COLOR_CAPTURE: "Multi-frame True Color Secondary Capture",
+    GRAYSCALE_BYTE_CAPTURE: "Multi-frame Grayscale Byte Secondary Capture",
+    GRAYSCALE_WORD_CAPTURE: "Multi-frame Grayscale Word Secondary Capture",
 }
-"""SOP Class UID → name of the storage classes accepted (PS3.4 B.5); VL Endoscopic where a site sends skin with it."""
+"""SOP Class UID → name of the storage classes accepted (PS3.4 B.5); VL Endoscopic where a site sends skin with it.
+
+A multi-frame object of one frame is an image; one of several frames is kept, and a person is asked."""
 
 NATIVE_SYNTAXES: Final[frozenset[str]] = frozenset(
     {IMPLICIT_LITTLE_ENDIAN, EXPLICIT_LITTLE_ENDIAN, DEFLATED_LITTLE_ENDIAN}
@@ -48,14 +56,21 @@ TRANSFER_SYNTAXES: Final[dict[str, str]] = {
     "1.2.840.10008.1.2.4.70": "JPEG Lossless SV1",
     "1.2.840.10008.1.2.4.57": "JPEG Lossless",
     "1.2.840.10008.1.2.4.50": "JPEG Baseline (8 bit)",
-    JPEG_EXTENDED: "JPEG Extended (8 bit only)",
+    JPEG_EXTENDED: "JPEG Extended (8 or 12 bit)",
     "1.2.840.10008.1.2.4.81": "JPEG-LS Near-Lossless",
     "1.2.840.10008.1.2.4.91": "JPEG 2000",
     "1.2.840.10008.1.2.4.203": "HTJ2K",
 }
-"""Transfer syntaxes that decode here. JPEG Extended stands for 8-bit images; 12-bit ones are refused by the header
-check, because no installed decoder reads them. Big endian (retired) and video syntaxes are refused at negotiation."""
+"""Transfer syntaxes that decode here, in order of preference. Big endian (retired) and video are refused."""
 
-NEGOTIATED_SYNTAXES: Final[tuple[str, ...]] = tuple(uid for uid in TRANSFER_SYNTAXES if uid != JPEG_EXTENDED)
-"""Offered to senders. JPEG Extended is left out, since almost everything sent under it has 12 bits; an object that
-arrives as a file is still read when it has 8."""
+NEGOTIATED_SYNTAXES: Final[tuple[str, ...]] = tuple(TRANSFER_SYNTAXES)
+"""Offered to senders."""
+
+DCT_SYNTAXES: Final[frozenset[str]] = frozenset({"1.2.840.10008.1.2.4.50", JPEG_EXTENDED})
+"""JPEG with loss: what its colours are is said by the compressed picture itself (PS3.5 8.2.1)."""
+
+JPEG_2000_SYNTAXES: Final[frozenset[str]] = frozenset(
+    f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 203)
+)
+LOSSY_SYNTAXES: Final[frozenset[str]] = DCT_SYNTAXES | {f"1.2.840.10008.1.2.4.{number}" for number in (81, 91, 203)}
+"""Under these a picture has lost something, or may have."""

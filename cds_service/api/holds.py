@@ -16,13 +16,13 @@ from cds_service.api.uploads import PLAIN, PatientReference
 from cds_service.authorization import Administrator, Caller, Reader
 from cds_service.node import Node
 from dermoscopy.domain import PatientIdentity
-from dermoscopy.intake import NO_PATIENT, PATIENT_CONFLICT, UID_CONFLICT
+from dermoscopy.intake import NO_PATIENT, PATIENT_CONFLICT, SEVERAL_FRAMES, UID_CONFLICT
 from dermoscopy.ports import AuditEntry
 from dermoscopy.tables import HoldRow, InstanceRow, utc_now
 
 router = APIRouter(prefix="/api/v1/holds", tags=["holds"])
 
-IMAGE_HOLDS = frozenset({NO_PATIENT, UID_CONFLICT, PATIENT_CONFLICT})
+IMAGE_HOLDS = frozenset({NO_PATIENT, UID_CONFLICT, PATIENT_CONFLICT, SEVERAL_FRAMES})
 """Kinds whose subject is an image that can still be analysed."""
 
 

@@ -59,6 +59,8 @@ def render_secondary_capture(what: RenderInput) -> Artifact:
     )
     if image.spacing_mm:
         put(result, PixelSpacing=decimals(image.spacing_mm))
+    elif image.aspect != 1.0:
+        put(result, PixelAspectRatio=[str(round(1000 * image.aspect)), "1000"])
     put_laterality(result, str(source.get("ImageLaterality") or source.get("Laterality") or ""))
     complete(result, what, source)
     return artifact(ArtifactKind.SECONDARY_CAPTURE, result)

@@ -29,8 +29,10 @@ from dicom_listener.render.modules import (
     stand_in,
 )
 from dicom_listener.render.source import source_dataset
+from dicom_listener.syntaxes import VL_PHOTOGRAPHIC
 
 SEGMENT_NUMBER: Final = 1
+_CLASS_WITHOUT_FRAMES: Final = VL_PHOTOGRAPHIC
 _GREEN: Final = CIELabColor.from_dicom_value((52428, 9252, 50886))
 """The green of the drawn contour."""
 
@@ -60,6 +62,7 @@ def render_seg(what: RenderInput) -> Artifact:
     organization = derive_uid("dimension-organization", what.analysis.id)
     for item in (*result.DimensionOrganizationSequence, *result.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization
+    _name_class(result, source)
     complete(result, what, source)
     return artifact(ArtifactKind.SEG, result)
 
@@ -76,6 +79,7 @@ def _on_a_plane(what: RenderInput, source: Dataset) -> Dataset:
     """The source as highdicom takes geometry from it: a photograph has none, so it gets a plane at the origin."""
     return put(
         stand_in(source),
+        SOPClassUID=_CLASS_WITHOUT_FRAMES,
         Rows=what.image.rows,
         Columns=what.image.columns,
         FrameOfReferenceUID=str(
@@ -83,10 +87,20 @@ def _on_a_plane(what: RenderInput, source: Dataset) -> Dataset:
         ),
         ImagePositionPatient=[0, 0, 0],
         ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
-        PixelSpacing=decimals(what.image.spacing_mm or (1.0, 1.0)),
+        PixelSpacing=decimals(what.image.spacing_mm or (what.image.aspect, 1.0)),
         SliceThickness=1,
         **lossy_history(source, what.source.header.transfer_syntax_uid),
     )
+
+
+def _name_class(result: Dataset, source: Dataset) -> None:
+    """The source's own class wherever it is referred to.
+
+    highdicom was given one without frames, because it looks for functional groups in every class that may have some.
+    """
+    for element in result.iterall():
+        if element.keyword == "ReferencedSOPClassUID" and element.value == _CLASS_WITHOUT_FRAMES:
+            element.value = str(source.SOPClassUID)
 
 
 def _segment(what: RenderInput, source: Dataset) -> SegmentDescription:

@@ -14,7 +14,7 @@ from dermoscopy.blobs import FolderBlobStore
 from dermoscopy.database import UnitOfWork
 from dermoscopy.domain import ImageHeader, ModelReference, PatientIdentity
 from dermoscopy.errors import Rejected, StorageFull, UnreadableObject
-from dermoscopy.intake import NO_PATIENT, PATIENT_CONFLICT, UID_CONFLICT, Intake
+from dermoscopy.intake import NO_PATIENT, PATIENT_CONFLICT, SEVERAL_FRAMES, UID_CONFLICT, Intake
 from dermoscopy.routing import Action, Route
 from dermoscopy.tables import AnalysisRow, HoldRow, InstanceRow
 
@@ -97,6 +97,9 @@ def test_same_patient_id_of_two_issuers_are_two_patients(intake: Intake) -> None
         (NO_PATIENT, b"other", header(PatientIdentity("", ""), "9.9")),
         (UID_CONFLICT, b"other bytes", header()),
         (PATIENT_CONFLICT, b"pixels", header(BERT)),
+        (SEVERAL_FRAMES, b"frames", replace(header(uid="9.9"), frames=3)),
+        (SEVERAL_FRAMES, b"frames", replace(header(PatientIdentity("", ""), "9.9"), frames=3)),
+        (SEVERAL_FRAMES, b"frames", replace(header(), frames=3)),
     ],
 )
 def test_doubtful_image_is_kept_and_held(

@@ -91,7 +91,9 @@ def test_an_unknown_scheme_is_no_site():
         (dataset(picture(15, 64)), UnsupportedImage, "at least 16"),
         (dataset(Rows=20_001, Columns=64), UnsupportedImage, "at most 20000"),
         (dataset(Rows=20_000, Columns=20_000), UnsupportedImage, "megapixels"),
-        (dataset(NumberOfFrames=2), UnsupportedImage, "single-frame"),
+        (dataset(NumberOfFrames=2), UnreadableObject, "truncated: 9216 of 18432"),
+        (dataset(NumberOfFrames=10_001), UnsupportedImage, "frames"),
+        (dataset(NumberOfFrames=-1), UnsupportedImage, "frames"),
         (dataset(Rows=None), UnreadableObject, "size"),
         (dataset(SOPInstanceUID=None), UnreadableObject, "UID is missing"),
         (dataset(StudyInstanceUID=None), UnreadableObject, "Study"),
@@ -136,10 +138,19 @@ def test_an_encoding_without_a_decoder():
         read_header(encoded(dataset()), "1.2.840.10008.1.2.4.100")
 
 
-def test_twelve_bit_jpeg_is_refused_before_anyone_decodes_it():
-    made = dataset(BitsStored=12, BitsAllocated=16, HighBit=11)
-    with pytest.raises(UnsupportedTransferSyntax, match="12-bit"):
-        read_header(encoded(made), "1.2.840.10008.1.2.4.51")
+def test_an_object_of_several_frames_is_read_and_says_so():
+    made = dataset(NumberOfFrames=3)
+    made.PixelData = 3 * picture().tobytes()
+    assert read(made).frames == 3
+    assert read(dataset(NumberOfFrames=1)).frames == 1
+    assert read(dataset()).frames == 1
+
+
+def test_fewer_compressed_frames_than_stated_are_truncated():
+    made = compressed("1.2.840.10008.1.2.5")
+    made.NumberOfFrames = 2
+    with pytest.raises(UnreadableObject, match="2 frames and has 1"):
+        read_header(encoded(made), "1.2.840.10008.1.2.5")
 
 
 def test_a_file_that_is_none():

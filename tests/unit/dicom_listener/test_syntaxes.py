@@ -91,8 +91,22 @@ def test_it_decodes(syntax, tmp_path: Path):
     assert difference <= LOSSY.get(syntax, 0)
 
 
-def test_twelve_bit_jpeg_is_not_negotiated():
-    assert JPEG_EXTENDED not in NEGOTIATED_SYNTAXES
+@pytest.mark.parametrize("colour", [True, False])
+def test_twelve_bit_jpeg_decodes(colour, tmp_path: Path):
+    deep = picture().astype(np.uint16) << 4
+    made = dataset(deep if colour else deep[..., 0].copy(), BitsStored=12, HighBit=11)
+    (tmp_path / "plain.dcm").write_bytes(part10(made))
+    tool = program("dcmcjpeg", package="dcmtk")
+    subprocess.run([tool, "+ee", str(tmp_path / "plain.dcm"), str(tmp_path / "packed.dcm")], check=True)
+    data, syntax = split_part10((tmp_path / "packed.dcm").read_bytes())
+    assert syntax == JPEG_EXTENDED
+    seen = decode(SourceObject("x", data, read_header(data, syntax), RECEIVED)).pixels
+    shown = picture() if colour else picture()[..., :1]
+    assert np.abs(seen.astype(int) - shown).mean() < 1.5
+
+
+def test_every_syntax_that_decodes_is_negotiated():
+    assert set(NEGOTIATED_SYNTAXES) == set(TRANSFER_SYNTAXES)
 
 
 def test_big_endian_and_video_are_not_taken():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import sqlalchemy as sa
 
@@ -119,3 +121,15 @@ def test_wrong_decisions_change_nothing(client, node, unnamed, body):
 def test_unknown_holds(client):
     assert resolve(client, "6f0f3d3e-8c0e-5a43-9d0b-3f6c4c1f2a77", decision="dismiss").status_code == 404
     assert resolve(client, "x", decision="dismiss").status_code == 404
+
+
+def test_an_object_of_several_frames_can_only_be_dismissed(client, node):
+    receipt = node.intake.accept(b"frames", replace(make_header(), frames=4), source="test", caller="CAMERA")
+    assert receipt.hold == "several_frames"
+    answer = resolve(client, hold_of(receipt), decision="analyse")
+    assert answer.status_code == 422
+    assert "image of its own" in answer.json()["detail"]
+    assert resolve(client, hold_of(receipt), decision="dismiss").status_code == 200
+    with node.begin() as session:
+        assert session.get_one(InstanceRow, receipt.instance_id).state == "dismissed"
+        assert session.execute(sa.select(AnalysisRow)).first() is None
