@@ -1,33 +1,38 @@
 """Deliveries: each artifact goes to each destination that takes it, is retried alone, and shows how far it is.
 
 An attempt is a workflow of its own. One that finds the destination away records that and starts the next attempt after
-a pause, in one transaction; one that is refused for good is held for a person. The pauses double up to a limit.
+a pause, in one transaction; one that is refused for good is held for a person, who may have it sent again. The pauses
+double up to a limit. An artifact that was amended gets a delivery of its own, which supersedes what is under way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 
-import structlog
-from opentelemetry import metrics
 from sqlalchemy.orm import Session
-from sqlmodel import col, func, select
+from sqlmodel import col, select
 
+from cds_service.delivery_attempts import (
+    append,
+    close_hold,
+    hold_delivery,
+    lock_analysis,
+    pause_before,
+    record_state,
+    settle,
+    start_attempt,
+)
 from cds_service.node import Node
-from cds_service.steps import ACTOR, hold, step
-from dermoscopy.analyses import load_analysis, load_artifact
-from dermoscopy.domain import ArtifactKind, DeliveryState, derive_id
+from cds_service.result_commitments import ask_when_settled, asks
+from cds_service.steps import ACTOR, step
+from dermoscopy.analyses import load_analysis
+from dermoscopy.domain import Artifact, ArtifactKind, CommitmentState, DeliveryState, derive_id
 from dermoscopy.errors import Rejected, Unavailable
 from dermoscopy.ports import AuditEntry, Destination
 from dermoscopy.routing import EVERYTHING, Route
-from dermoscopy.tables import AnalysisRow, ArtifactRow, DeliveryRow, InstanceRow, utc_now
-from dermoscopy.workqueue import DELIVER
+from dermoscopy.tables import AnalysisRow, ArtifactRow, DeliveryRow, HoldRow, InstanceRow, utc_now
 
-log = structlog.get_logger(__name__)
-_attempts = metrics.get_meter(__name__).create_counter(
-    "cds_deliveries", description="delivery attempts by destination and state"
-)
+_UNDER_WAY = (DeliveryState.PENDING, DeliveryState.RETRYING)
 
 
 class Deliveries:
@@ -40,7 +45,8 @@ class Deliveries:
     def start(self, session: Session, artifacts: Iterable[ArtifactRow]) -> bool:
         """Start one delivery per artifact and destination that takes it and is meant to, in the caller's transaction.
 
-        Returns whether there is anything to deliver; what was started before is not started again.
+        Returns whether there is anything to deliver. What was started before is not started again, unless the artifact
+        has changed since: then the new revision is delivered, and an older one that is still under way is not.
         """
         rows = list(artifacts)
         route = _route(session, rows[0].analysis_id) if rows else EVERYTHING
@@ -52,19 +58,23 @@ class Deliveries:
         ]
         return any(started)
 
+    def call_off(self, session: Session, artifact: ArtifactRow, reason: str) -> None:
+        """Stop the deliveries of an artifact that are under way or held, in the caller's transaction."""
+        self._supersede(session, artifact, reason)
+
     def deliver(self, delivery_id: str, attempt: int) -> None:
         """One attempt to send one artifact to one destination; a failure starts the next attempt after a pause."""
         with self._node.begin() as session:
             delivery = session.get_one(DeliveryRow, delivery_id)
             artifact_row = session.get_one(ArtifactRow, delivery.artifact_id)
-        if delivery.attempts >= attempt or delivery.state in (DeliveryState.DELIVERED, DeliveryState.HELD):
-            return  # this attempt was made and recorded before a crash
+        if not _due(delivery, attempt):
+            return  # made and recorded before a crash, or no longer wanted
         with step(self._node, "deliver", delivery.analysis_id):
             destination = self._destinations.get(delivery.destination)
             if destination is None:
                 self.hold(delivery_id, attempt, "this destination is no longer configured")
                 return
-            artifact = load_artifact(self._node.blobs, artifact_row)
+            artifact = self._artifact(delivery, artifact_row)
             with self._node.begin() as session:
                 analysis = load_analysis(session, self._node.blobs, delivery.analysis_id)
             try:
@@ -76,88 +86,178 @@ class Deliveries:
             else:
                 self._finish(delivery_id, attempt, receipt.reference)
 
+    def _artifact(self, delivery: DeliveryRow, row: ArtifactRow) -> Artifact:
+        """The bytes that this delivery was started for, whatever became of the artifact since."""
+        data = self._node.blobs.get(delivery.digest or row.digest)
+        return Artifact(ArtifactKind(row.kind), row.media_type, data, delivery.uid or row.uid, row.sop_class_uid)
+
     def _finish(self, delivery_id: str, attempt: int, reference: str) -> None:
         with self._node.begin() as session:
-            analysis_id = session.get_one(DeliveryRow, delivery_id).analysis_id
-            # One at a time, so that the last of several deliveries that end together sees that it is the last.
-            analysis = session.get_one(AnalysisRow, analysis_id, with_for_update=True)
-            row = self._record_attempt(session, delivery_id, attempt, DeliveryState.DELIVERED, "")
-            row.reference, row.delivered_at, row.next_attempt_at = reference, utc_now(), None
-            session.flush()
-            waiting = select(func.count()).where(
-                col(DeliveryRow.analysis_id) == row.analysis_id, col(DeliveryRow.state) != DeliveryState.DELIVERED.value
-            )
-            if session.execute(waiting).scalar_one() == 0:
-                analysis.state = "complete"
+            row = _locked(session, delivery_id)
+            superseded = row.state == DeliveryState.SUPERSEDED
+            row.attempts, row.reference, row.delivered_at, row.next_attempt_at = attempt, reference, utc_now(), None
+            record_state(self._node, session, row, DeliveryState.DELIVERED)
+            artifact = session.get_one(ArtifactRow, row.artifact_id)
+            if superseded:
+                self._put_last(session, row, artifact)
+            elif artifact.sop_class_uid and asks(self._node.settings, row.destination):
+                row.commitment, row.commitment_id = CommitmentState.WAITING.value, ""
+            settle(session, row.analysis_id)
+            ask_when_settled(self._node, session, row.analysis_id, row.destination)
 
     def _retry(self, delivery_id: str, attempt: int, error: Unavailable) -> None:
         settings = self._node.settings
-        pause = min(
-            settings.delivery_backoff_limit_seconds, settings.delivery_backoff_seconds * 2 ** min(attempt - 1, 20)
+        pause = pause_before(
+            attempt,
+            settings.delivery_backoff_seconds,
+            settings.delivery_backoff_limit_seconds,
+            error.retry_after or 0.0,
         )
-        pause = max(pause, min(error.retry_after or 0.0, settings.delivery_backoff_limit_seconds))
         with self._node.begin() as session:
-            row = self._record_attempt(session, delivery_id, attempt, DeliveryState.RETRYING, str(error))
-            row.next_attempt_at = utc_now() + timedelta(seconds=pause)
-            following = attempt + 1
-            self._node.queue.start(
-                session, DELIVER, f"{delivery_id}:{following}", delivery_id, str(following), delay_seconds=pause
-            )
+            row = _locked(session, delivery_id)
+            row.attempts = attempt
+            if row.state == DeliveryState.SUPERSEDED:
+                return
+            record_state(self._node, session, row, DeliveryState.RETRYING, str(error))
+            start_attempt(self._node, session, row, pause=pause)
+            ask_when_settled(self._node, session, row.analysis_id, row.destination)
 
     def hold(self, delivery_id: str, attempt: int, reason: str) -> None:
         """Stop trying and leave the delivery to a person."""
         with self._node.begin() as session:
-            row = self._record_attempt(session, delivery_id, attempt, DeliveryState.HELD, reason)
-            row.next_attempt_at = None
-            hold(session, "delivery", delivery_id, reason)
-
-    def _record_attempt(
-        self, session: Session, delivery_id: str, attempt: int, state: DeliveryState, error: str
-    ) -> DeliveryRow:
-        row = session.get_one(DeliveryRow, delivery_id)
-        row.attempts, row.state, row.last_error = attempt, state.value, error
-        analysis = session.get_one(AnalysisRow, row.analysis_id)
-        self._node.audit.append(
-            session,
-            AuditEntry(
-                action=f"delivery.{state.value}",
-                actor=ACTOR,
-                subject_type="delivery",
-                subject_id=delivery_id,
-                outcome="success" if state is DeliveryState.DELIVERED else "failure",
-                patient_issuer=analysis.issuer,
-                patient_id=analysis.patient_id,
-                details={
-                    "analysis_id": row.analysis_id,
-                    "kind": row.kind,
-                    "destination": row.destination,
-                    "attempt": attempt,
-                    "reason": error,
-                },
-            ),
-        )
-        _attempts.add(1, {"destination": row.destination, "state": state.value})
-        log.info(f"delivery.{state.value}", delivery_id=delivery_id, attempt=attempt, kind=row.kind, reason=error)
-        return row
+            row = _locked(session, delivery_id)
+            row.attempts = attempt
+            if row.state == DeliveryState.SUPERSEDED:
+                return
+            hold_delivery(self._node, session, row, reason)
+            settle(session, row.analysis_id)
+            ask_when_settled(self._node, session, row.analysis_id, row.destination)
 
     def _start(self, session: Session, artifact: ArtifactRow, destination: Destination) -> bool:
         if ArtifactKind(artifact.kind) not in destination.accepts:
             return False
         delivery_id = derive_id("delivery", artifact.id, destination.name)
-        if session.get(DeliveryRow, delivery_id) is None:
-            session.add(
-                DeliveryRow(
-                    id=delivery_id,
-                    analysis_id=artifact.analysis_id,
-                    artifact_id=artifact.id,
-                    destination=destination.name,
-                    kind=artifact.kind,
-                    state=DeliveryState.PENDING.value,
-                )
+        row = session.get(DeliveryRow, delivery_id)
+        if row is not None and row.digest and row.digest != artifact.digest:
+            delivery_id = derive_id("delivery", artifact.id, destination.name, artifact.digest)
+            row = session.get(DeliveryRow, delivery_id)
+        if row is not None and row.state != DeliveryState.SUPERSEDED:
+            return True
+        self._supersede(session, artifact, "amended", destination.name)
+        if row is None:
+            row = DeliveryRow(
+                id=delivery_id,
+                analysis_id=artifact.analysis_id,
+                artifact_id=artifact.id,
+                destination=destination.name,
+                kind=artifact.kind,
+                state="",
+                uid=artifact.uid,
+                digest=artifact.digest,
             )
-            session.flush()
-            self._node.queue.start(session, DELIVER, f"{delivery_id}:1", delivery_id, "1")
+            session.add(row)
+        row.state = DeliveryState.PENDING.value
+        session.flush()
+        start_attempt(self._node, session, row)
+        settle(session, artifact.analysis_id)
         return True
+
+    def _supersede(self, session: Session, artifact: ArtifactRow, reason: str, destination: str = "") -> None:
+        """Stop deliveries (to one destination, or to all); those that arrived stay as they are."""
+        earlier = select(DeliveryRow).where(
+            col(DeliveryRow.artifact_id) == artifact.id,
+            col(DeliveryRow.state).not_in([DeliveryState.DELIVERED.value, DeliveryState.SUPERSEDED.value]),
+        )
+        if destination:
+            earlier = earlier.where(col(DeliveryRow.destination) == destination)
+        for row in session.execute(earlier).scalars():
+            row.next_attempt_at = None
+            record_state(self._node, session, row, DeliveryState.SUPERSEDED, reason)
+            if (found := close_hold(session, row, ACTOR, f"superseded: {reason}")) is not None:
+                _append_resolved(self._node, session, found)
+
+    def _put_last(self, session: Session, row: DeliveryRow, artifact: ArtifactRow) -> None:
+        """An earlier revision has arrived after all; where it overwrites the present one, that is sent once more."""
+        if row.uid != artifact.uid:
+            return
+        present = select(DeliveryRow).where(
+            col(DeliveryRow.artifact_id) == artifact.id,
+            col(DeliveryRow.destination) == row.destination,
+            col(DeliveryRow.digest) == artifact.digest,
+            col(DeliveryRow.state) == DeliveryState.DELIVERED.value,
+        )
+        for later in session.execute(present).scalars():
+            later.state = DeliveryState.PENDING.value
+            start_attempt(self._node, session, later)
+
+
+def send_again(node: Node, hold_id: str, *, by: str, resolution: str) -> None:
+    """Have a held delivery sent again. Raises `Rejected` where it is not held any more."""
+    with node.begin() as session:
+        found = session.get(HoldRow, hold_id)
+        row = session.get(DeliveryRow, found.subject_id) if found is not None else None
+        if row is None:
+            raise Rejected("nothing is left to send behind this hold: dismiss it")
+        row = _locked(session, row.id)
+        closed = close_hold(session, row, by, resolution)
+        if closed is None or row.state != DeliveryState.HELD:
+            raise Rejected("this delivery is not held any more")
+        _append_resolved(node, session, closed)
+        row.state, row.unconfirmed, row.commitment, row.commitment_id = DeliveryState.PENDING.value, 0, "", ""
+        start_attempt(node, session, row)
+        append(node, session, row, "delivery.sent_again", actor=by)
+        settle(session, row.analysis_id)
+
+
+def held_deliveries(node: Node, destination: str) -> list[str]:
+    """Holds of the deliveries to one destination that wait for a person, oldest first."""
+    with node.begin() as session:
+        query = (
+            select(HoldRow.id)
+            .join(DeliveryRow, col(DeliveryRow.id) == col(HoldRow.subject_id))
+            .where(
+                col(HoldRow.kind) == "delivery",
+                col(HoldRow.resolved_at).is_(None),
+                col(DeliveryRow.destination) == destination,
+                col(DeliveryRow.state) == DeliveryState.HELD.value,
+            )
+            .order_by(col(HoldRow.created_at))
+        )
+        return list(session.execute(query).scalars())
+
+
+def send_again_to(node: Node, destination: str, *, by: str, resolution: str) -> int:
+    """Have every held delivery to ``destination`` sent again; how many there were."""
+    sent = 0
+    for hold_id in held_deliveries(node, destination):
+        try:
+            send_again(node, hold_id, by=by, resolution=resolution)
+        except Rejected:  # somebody else was faster
+            continue
+        sent += 1
+    return sent
+
+
+def _due(delivery: DeliveryRow, attempt: int) -> bool:
+    return delivery.attempts < attempt and delivery.state in _UNDER_WAY
+
+
+def _locked(session: Session, delivery_id: str) -> DeliveryRow:
+    lock_analysis(session, session.get_one(DeliveryRow, delivery_id).analysis_id)
+    return session.get_one(DeliveryRow, delivery_id, populate_existing=True)
+
+
+def _append_resolved(node: Node, session: Session, hold: HoldRow) -> None:
+    node.audit.append(
+        session,
+        AuditEntry(
+            action="hold.resolved",
+            actor=hold.resolved_by,
+            subject_type="hold",
+            subject_id=hold.id,
+            details={"hold": hold.kind, "resolution": hold.resolution, "subject": hold.subject_id},
+        ),
+    )
 
 
 def _route(session: Session, analysis_id: str) -> Route:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from cds_service.commitments import record
 from cds_service.node import Node
-from cds_service.result_commitments import peer_of, receive
 from cds_service.priors import Priors
+from cds_service.result_commitments import peer_of, receive
 from cds_service.watermarks import Watermarks
 from dermoscopy.domain import ImageHeader
 from dermoscopy.errors import Misconfigured

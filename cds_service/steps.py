@@ -44,7 +44,11 @@ def step(node: Node, name: str, analysis_id: str) -> Iterator[None]:
 
 
 def hold(session: Session, kind: str, subject_id: str, reason: str) -> None:
-    """Leave something for a person to decide; doing it twice changes nothing."""
+    """Leave something for a person to decide; doing it twice changes nothing, a decided hold is opened again."""
     hold_id = derive_id("hold", kind, subject_id)
-    if session.get(HoldRow, hold_id) is None:
+    row = session.get(HoldRow, hold_id)
+    if row is None:
         session.add(HoldRow(id=hold_id, kind=kind, subject_id=subject_id, reason=reason, created_at=utc_now()))
+    elif row.resolved_at is not None:
+        row.reason, row.created_at = reason, utc_now()
+        row.resolved_at, row.resolved_by, row.resolution = None, "", ""

@@ -25,7 +25,7 @@ class Refused:
     """Something that was not let in. ``answer`` is what the peer was told, for example ``RJ 1/1/3`` or ``A700``."""
 
     kind: str
-    """``connection`` (TLS), ``association`` or ``object``."""
+    """``connection`` (TLS), ``association``, ``object``, or ``report`` of a storage commitment."""
     reason: str
     caller: str = ""
     called: str = ""

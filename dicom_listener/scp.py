@@ -20,6 +20,7 @@ from pynetdicom.pdu import P_DATA_TF
 from dermoscopy.errors import Misconfigured
 from dicom_listener.admission import STOPPING, Admission, Caller, Peer, Refusal
 from dicom_listener.commitment import COMMITMENT_CLASS, OnCommitment, answer_action
+from dicom_listener.commitment_request import OnReport, answer_report
 from dicom_listener.handlers import Accept, Asked, OnRejected, Ready, StoreHandler, StoreRequest
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_listener.refusals import RefusalReports, Refused
@@ -73,10 +74,12 @@ class StorageListener:
         ready: Ready | None = None,
         rules: Rules | None = None,
         on_commitment: OnCommitment | None = None,
+        on_report: OnReport | None = None,
         asked: Asked | None = None,
     ) -> None:
         self.settings = settings
         self._on_commitment = on_commitment
+        self._on_report = on_report
         self._store = StoreHandler(accept, on_rejected, ready, rules or Rules(), asked)
         self._refusals = RefusalReports(on_refused or (lambda _: None))
         self._admission = Admission(
@@ -122,6 +125,7 @@ class StorageListener:
                     (evt.EVT_DIMSE_RECV, self._on_message),
                     (evt.EVT_C_STORE, self._on_store),
                     (evt.EVT_N_ACTION, self._on_action),
+                    (evt.EVT_N_EVENT_REPORT, self._on_event_report),
                     (evt.EVT_PDU_SENT, self._on_sent),
                     (evt.EVT_ABORTED, self._on_aborted),
                 ],
@@ -285,6 +289,16 @@ class StorageListener:
         association: Association = event.assoc
         return answer_action(event, _caller(association), _address(association), self._on_commitment)
 
+    def _on_event_report(self, event: evt.Event) -> tuple[int, None]:
+        """Answer the report of a storage commitment that we asked for."""
+        caller, address = _caller(event.assoc), _address(event.assoc)
+        called = event.assoc.acceptor.ae_title.strip()
+
+        def refused(reason: str) -> None:
+            self._refusals.note(Refused("report", reason, caller, called, address))
+
+        return answer_report(event, caller, address, self._on_report, refused)
+
     def _on_sent(self, event: evt.Event) -> None:
         if not isinstance(event.pdu, P_DATA_TF):
             return
@@ -299,10 +313,13 @@ class StorageListener:
 
 def _entity(settings: ListenerSettings) -> AE:
     entity = AE(settings.ae_title)
+    # Whoever asks us is the user, whoever reports to us proposes to be the provider (PS3.4 J.3.3, PS3.7 D.3.3.4).
+    commitment = build_context(COMMITMENT_CLASS, list(NEGOTIATED_SYNTAXES[:2]))
+    commitment.scu_role = commitment.scp_role = True
     entity.supported_contexts = [
         build_context(VERIFICATION, list(NEGOTIATED_SYNTAXES[:3])),
         *(build_context(uid, list(NEGOTIATED_SYNTAXES)) for uid in IMAGE_CLASSES),
-        build_context(COMMITMENT_CLASS, list(NEGOTIATED_SYNTAXES[:2])),
+        commitment,
     ]
     entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
