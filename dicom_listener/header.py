@@ -52,15 +52,15 @@ _PHOTOMETRIC_SAMPLES: Final[dict[str, int]] = {
     "YBR_FULL_422": 3,
     "YBR_RCT": 3,
     "YBR_ICT": 3,
-}
-_PICTURE_TYPES: Final[dict[str, str]] = {"PNG": "image/png", "JPEG": "image/jpeg", "MPO": "image/jpeg"}
-
     "YBR_PARTIAL_422": 3,
-
+}
 PARTIAL_MODELS: Final[frozenset[str]] = frozenset({"YBR_PARTIAL_422"})
 """Retired; laid out as YBR_FULL_422, with the range of video (PS3.3 C.7.6.3.1.2)."""
 _HALVED_COLOUR: Final = PARTIAL_MODELS | {"YBR_FULL_422"}
 MAX_FRAMES: Final = 10_000
+_PICTURE_TYPES: Final[dict[str, str]] = {"PNG": "image/png", "JPEG": "image/jpeg", "MPO": "image/jpeg"}
+
+
 def read_header(data: bytes, transfer_syntax_uid: str | None) -> ImageHeader:
     """As `read_header_and_facts`, without the facts."""
     return read_header_and_facts(data, transfer_syntax_uid)[0]
@@ -129,10 +129,10 @@ def _read(body: bytes, syntax: str) -> tuple[ImageHeader, Facts]:
         transfer_syntax_uid=syntax,
         body_site_code=_body_site(dataset),
         laterality=_laterality(dataset),
+        frames=frames,
     )
     return header, _facts(dataset, header)
 
-        frames=frames,
 
 def check_size(rows: int, columns: int) -> None:
     """Raises `UnsupportedImage` when a picture is too small to show a lesion or too large to decode safely."""
@@ -211,11 +211,11 @@ def _check_fragments(body: bytes, position: int, frames: int) -> None:
         size += length if items > 1 else 0  # the first item is the offset table
     if size == 0:
         raise UnreadableObject("Compressed pixel data is empty.")
+    if items - 1 < frames:
+        raise UnreadableObject(f"The object says that it holds {frames} frames and has {items - 1}; send it again.")
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
-    if items - 1 < frames:
-        raise UnreadableObject(f"The object says that it holds {frames} frames and has {items - 1}; send it again.")
     value = dataset.get(keyword)
     if value is None:
         return ""
