@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks [all|end-to-end|ingest|cards|startup|rooms|inference|report FILE]``."""
+"""The command line: ``python -m benchmarks [all|PART|report FILE]``; `BENCHMARKS` names the parts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import cards, end_to_end, inference, ingest, rooms, startup
+from benchmarks import cards, end_to_end, endurance, inference, ingest, rooms, startup
 from benchmarks.machine import describe
 from benchmarks.results import Table, markdown, on_screen
 from benchmarks.sample_files import SampleImages
@@ -32,6 +32,7 @@ from monitoring.logs import configure_logging
 BENCHMARKS: Mapping[str, Callable[[Setting], list[Table]]] = {
     "end-to-end": end_to_end.measure,
     "ingest": ingest.measure,
+    "endurance": endurance.measure,
     "cards": cards.measure,
     "startup": startup.measure,
     "rooms": rooms.measure,
@@ -48,6 +49,7 @@ class What(StrEnum):
     ALL = "all"
     END_TO_END = "end-to-end"
     INGEST = "ingest"
+    ENDURANCE = "endurance"
     CARDS = "cards"
     STARTUP = "startup"
     ROOMS = "rooms"

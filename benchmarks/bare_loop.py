@@ -59,7 +59,8 @@ def open_renderers(settings: Settings) -> Iterator[dict[ArtifactKind, Renderer]]
     """The service's own list of outputs for DICOM sources."""
     with tempfile.TemporaryDirectory(prefix="cds-bench-") as folder:
         node = open_node(settings.model_copy(update={"data_dir": Path(folder), "database_url": "", "blob_url": ""}))
-        yield {kind: draw for kind, draw in renderers(node).items() if kind is not ArtifactKind.SOURCE}
+        unasked = (ArtifactKind.SOURCE, ArtifactKind.REJECTION_NOTE)
+        yield {kind: draw for kind, draw in renderers(node).items() if kind not in unasked}
         node.engine.dispose()
 
 

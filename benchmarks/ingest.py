@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.receivers import OPENERS, OURS, UNTUNED, Receiver
+from benchmarks.receivers import OPENERS, OURS, SLOW, Receiver
 from benchmarks.results import NOT_INSTALLED, Cell, Table, median, rounded
 from benchmarks.sample_files import megabytes
-from benchmarks.setting import Setting, send
+from benchmarks.setting import Setting, send, send_one_by_one
 from tests.peers.processes import MissingPeer, program
 
-KINDS = {"rgb": "uncompressed RGB", "jpeg": "JPEG"}
-ASSOCIATIONS = (1, 4)
+KINDS = {"jpeg": "JPEG", "rgb": "uncompressed RGB", "large": "uncompressed RGB, large"}
+ASSOCIATIONS = (1, 4, 16)
+LARGE_SHARE = 5
 SLOWER = 4
 """A receiver that waits for delayed acknowledgements gets so many times fewer objects, to be done in time."""
-Case = tuple[str, int]
-"""Kind of object, number of associations."""
-CASES: tuple[Case, ...] = tuple((kind, associations) for kind in KINDS for associations in ASSOCIATIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is sent, over how many associations at once, and whether each image has one of its own."""
+
+    kind: str
+    associations: int
+    own: bool
+
+
+CASES = tuple(Case(kind, count, own) for kind in KINDS for own in (True, False) for count in ASSOCIATIONS)
+Files = Mapping[Case, list[Path]]
 
 
 def measure(setting: Setting) -> list[Table]:
@@ -30,12 +43,7 @@ def measure(setting: Setting) -> list[Table]:
     rates: dict[tuple[str, Case], list[float]] = defaultdict(list)
     missing_peers: dict[str, str] = {}
     with setting.fresh_folder() as folder:
-        files = {
-            (kind, associations): setting.images.write(
-                folder / f"{kind}-{associations}", setting.size.objects, kind=kind, batch=f"{kind}{associations}"
-            )
-            for kind, associations in CASES
-        }
+        files = {case: _written(setting, folder, case) for case in CASES}
         for number in range(setting.size.repeats):
             for name in OPENERS:
                 setting.tell(f"C-STORE to {name}, {number + 1} of {setting.size.repeats}")
@@ -44,17 +52,23 @@ def measure(setting: Setting) -> list[Table]:
                         rates[name, case].append(rate)
                 except MissingPeer as missing:
                     missing_peers[name] = str(missing)
-        sizes = {kind: megabytes(files[kind, 1]) / setting.size.objects for kind in KINDS}
-    return [_table(setting, kind, sizes[kind], rates, missing_peers) for kind in KINDS]
+        sizes = {kind: megabytes(files[Case(kind, 1, True)]) / len(files[Case(kind, 1, True)]) for kind in KINDS}
+    return [_table(setting, kind, own, sizes[kind], rates, missing_peers) for own in (True, False) for kind in KINDS]
 
 
-def _round(setting: Setting, name: str, files: dict[Case, list[Path]]) -> dict[Case, float]:
+def _written(setting: Setting, folder: Path, case: Case) -> list[Path]:
+    name = f"{case.kind}-{case.associations}-{case.own}"
+    count = setting.size.objects // (LARGE_SHARE if case.kind == "large" else 1)
+    return setting.images.write(folder / name, max(count, case.associations), kind=case.kind, batch=name)
+
+
+def _round(setting: Setting, name: str, files: Files) -> dict[Case, float]:
     """Start one receiver, send it every case, and make sure that it holds all of it."""
     rates: dict[Case, float] = {}
     with setting.fresh_folder() as folder, OPENERS[name](setting, folder) as receiver:
         sent = 0
         for case in CASES:
-            some = files[case][: len(files[case]) // SLOWER] if name == UNTUNED else files[case]
+            some = files[case][: max(len(files[case]) // SLOWER, case.associations)] if name in SLOW else files[case]
             rates[case] = _rate(receiver, some, case)
             sent += len(some)
             if (held := receiver.count()) != sent:
@@ -63,15 +77,19 @@ def _round(setting: Setting, name: str, files: dict[Case, list[Path]]) -> dict[C
 
 
 def _rate(receiver: Receiver, files: list[Path], case: Case) -> float:
-    kind, associations = case
+    compressed = case.kind == "jpeg"
     began = time.perf_counter()
-    send(receiver.port, receiver.ae_title, files, compressed=kind == "jpeg", associations=associations)
+    if case.own:
+        send_one_by_one(receiver.port, receiver.ae_title, files, compressed=compressed, at_once=case.associations)
+    else:
+        send(receiver.port, receiver.ae_title, files, compressed=compressed, associations=case.associations)
     return len(files) / (time.perf_counter() - began)
 
 
 def _table(
     setting: Setting,
     kind: str,
+    own: bool,
     megabytes_each: float,
     rates: dict[tuple[str, Case], list[float]],
     missing_peers: dict[str, str],
@@ -83,18 +101,26 @@ def _table(
             continue
         row: list[Cell] = [name]
         for associations in ASSOCIATIONS:
-            own, other = rates[OURS, (kind, associations)], rates[name, (kind, associations)]
+            case = Case(kind, associations, own)
+            ours, other = rates[OURS, case], rates[name, case]
             row += [median(other), rounded(median(other) * megabytes_each)]
-            row.append(None if name == OURS else median([a / b for a, b in zip(own, other, strict=True)]))
+            row.append(None if name == OURS else median([a / b for a, b in zip(ours, other, strict=True)]))
         rows.append(tuple(row))
     columns = [f"{what}, {count} assoc." for count in ASSOCIATIONS for what in ("objects/s", "MB/s", "ours ÷ this")]
+    how = "one association per image" if own else "each association kept"
+    count = setting.size.objects // (LARGE_SHARE if kind == "large" else 1)
+    samples = {
+        f"{name}, {case.associations} assoc.": v
+        for (name, case), v in rates.items()
+        if (case.kind, case.own) == (kind, own)
+    }
     return Table(
-        f"ingest-{kind}",
-        f"C-STORE ingest: {KINDS[kind]}, {megabytes_each * 1000:,.0f} kB each, {setting.images.source}",
+        f"ingest-{kind}-{'own' if own else 'kept'}",
+        f"C-STORE ingest, {how}: {KINDS[kind]}, {megabytes_each * 1000:,.0f} kB each, {setting.images.source}",
         ("receiver", *columns),
         tuple(rows),
-        f"Medians of {setting.size.repeats} runs in turns, {setting.size.objects} objects each, storescu of dcmtk as "
+        f"Medians of {setting.size.repeats} runs in turns, {count} objects each, storescu of dcmtk as "
         "the sender, its start included. Ours answers after fsync, database commit, audit leaf and durable queue "
-        "entry. Above 1 in “ours ÷ this” (receiver without analysis): ours is ahead.",
-        {f"{name}, {count} assoc.": v for (name, (k, count)), v in rates.items() if k == kind},
+        "entry. Above 1 in “ours ÷ this” (one listener process, analysis elsewhere): ours is ahead.",
+        samples,
     )

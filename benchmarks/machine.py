@@ -35,6 +35,19 @@ def describe(folder: Path, model: str) -> dict[str, str]:
     }
 
 
+def children_of(pid: int) -> list[int]:
+    """Child processes in the order in which they were started."""
+    return sorted(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def proportional_set_mb(pid: int) -> float:
+    """Memory of a process in 10⁶ bytes; pages that processes share are counted once, in parts."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise RuntimeError(f"/proc/{pid}/smaps_rollup names no Pss")
+
+
 def _processor() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

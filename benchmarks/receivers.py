@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import httpx
-import sqlalchemy as sa
 
 from benchmarks.setting import AE_TITLE, NO_DELAY, Setting, database_of
+from benchmarks.stored import instances
 from tests.peers.processes import LOOPBACK, Service, free_port, listening, program
 
 
@@ -26,42 +26,40 @@ class Receiver:
     count: Callable[[], int]
 
 
+PDU = ("--max-pdu", "131072")
 Opener = Callable[[Setting, Path], AbstractContextManager[Receiver]]
 """Starts a receiver with an empty store in a folder. Raises `MissingPeer`."""
 
 
 @contextmanager
-def ours(setting: Setting, folder: Path, *, workers: int) -> Iterator[Receiver]:
+def ours(setting: Setting, folder: Path, *, workers: int, listeners: int = 1) -> Iterator[Receiver]:
     """`cds serve`: fsync, database commit, audit leaf and durable start of the work before each answer."""
-    with setting.service(folder, worker_processes=workers) as service:
+    with setting.service(folder, worker_processes=workers, dicom_processes=listeners) as service:
         engine = database_of(service)
 
-        def count() -> int:
-            with engine.connect() as connection:
-                return int(connection.execute(sa.text("SELECT count(*) FROM instance")).scalar_one())
-
         try:
-            yield Receiver(service.dicom_port, AE_TITLE, count)
+            yield Receiver(service.dicom_port, AE_TITLE, partial(instances, engine))
         finally:
             engine.dispose()
             service.service.kill()  # what it has not analysed yet is of no interest here
 
 
 @contextmanager
-def storescp(_setting: Setting, folder: Path, *, options: tuple[str, ...]) -> Iterator[Receiver]:
-    """dcmtk's receiver: a C program that writes files and keeps nothing else. No ``options``: not tuned at all."""
+def storescp(
+    _setting: Setting, folder: Path, *, options: tuple[str, ...] = (), before: tuple[str, ...] = ()
+) -> Iterator[Receiver]:
+    """dcmtk's receiver: a C program that writes files and keeps nothing else."""
     store = folder / "received"
     store.mkdir(parents=True)
     port = free_port()
     accept = ("--promiscuous", "--accept-all", "-aet", "STORESCP", "-od", str(store))
-    before = NO_DELAY if options else ()
-    command = [*before, program("storescp", package="dcmtk"), *accept, *options, str(port)]
+    command = [*before, program("storescp", package="dcmtk"), *accept, *PDU, *options, str(port)]
     with _running(Service(command, log=folder / "storescp.log", ready=lambda: listening(port))):
         yield Receiver(port, "STORESCP", lambda: _files(store))
 
 
 @contextmanager
-def orthanc(_setting: Setting, folder: Path) -> Iterator[Receiver]:
+def orthanc(_setting: Setting, folder: Path, *, before: tuple[str, ...] = ()) -> Iterator[Receiver]:
     """An Orthanc with no plugin, its own storage and index, the largest PDU and threads to spare."""
     store = folder / "storage"
     port, http_port = free_port(), free_port()
@@ -96,7 +94,7 @@ def orthanc(_setting: Setting, folder: Path) -> Iterator[Receiver]:
             except httpx.TransportError:
                 return False
 
-        command = [*NO_DELAY, program("Orthanc", package="orthanc"), str(configuration)]
+        command = [*before, program("Orthanc", package="orthanc"), str(configuration)]
         with _running(Service(command, log=folder / "orthanc.log", ready=ready)):
             yield Receiver(port, "ORTHANC", lambda: int(client.get("/statistics").json()["CountInstances"]))
 
@@ -113,14 +111,17 @@ def plain_pynetdicom(_setting: Setting, folder: Path) -> Iterator[Receiver]:
 
 
 OURS = "ours, analysis elsewhere"
-UNTUNED = "dcmtk storescp, as it comes"
+SLOW = ("dcmtk storescp, PDU 131072", "Orthanc, PDU 131072")
+"""As Debian ships them they wait for delayed acknowledgements, whatever their PDU."""
 OPENERS: Mapping[str, Opener] = {
     OURS: partial(ours, workers=0),
+    "ours, two listener processes": partial(ours, workers=0, listeners=2),
     "ours, analysing meanwhile": partial(ours, workers=1),
-    UNTUNED: partial(storescp, options=()),
-    "dcmtk storescp, PDU 131072": partial(storescp, options=("--max-pdu", "131072")),
-    "dcmtk storescp, PDU 131072, --fork": partial(storescp, options=("--max-pdu", "131072", "--fork")),
-    "Orthanc, PDU 131072": orthanc,
+    SLOW[0]: storescp,
+    f"{SLOW[0]}, no delay": partial(storescp, before=NO_DELAY),
+    f"{SLOW[0]}, no delay, --fork": partial(storescp, options=("--fork",), before=NO_DELAY),
+    SLOW[1]: orthanc,
+    f"{SLOW[1]}, no delay": partial(orthanc, before=NO_DELAY),
     "pynetdicom, PDU 131072, no fsync": plain_pynetdicom,
 }
 

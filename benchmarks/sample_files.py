@@ -27,6 +27,10 @@ _PHANTOMS = 20
 JPEG_BYTES = 45_000
 """Upper limit of a compressed object: what a camera on a phone or a telederm portal sends."""
 
+LARGE_SIDE = 2000
+"""Pixels of each side of a large object: 12 MB uncompressed."""
+LARGE_KINDS = 4
+
 QUALITIES = (92, 85, 75, 60, 45, 30)
 
 
@@ -55,10 +59,17 @@ class SampleImages:
     def _jpeg(self) -> list[Dataset]:
         return [_compressed(dataset, picture) for dataset, picture in zip(self._raw, self.pictures, strict=True)]
 
+    @cached_property
+    def _large(self) -> list[Dataset]:
+        return [_enlarged(picture) for picture in self.pictures[:LARGE_KINDS]]
+
     def write(self, folder: Path, count: int, *, kind: str = "rgb", batch: str = "") -> list[Path]:
-        """``count`` DICOM files with UIDs and patients of their own, ``rgb`` (uncompressed) or ``jpeg`` (baseline)."""
+        """``count`` DICOM files with UIDs and patients of their own.
+
+        ``kind``: ``rgb`` (uncompressed), ``large`` (the same at 2000 × 2000 pixels) or ``jpeg`` (baseline).
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        templates = self._jpeg if kind == "jpeg" else self._raw
+        templates = self._jpeg if kind == "jpeg" else self._large if kind == "large" else self._raw
         return [
             _copy(template, folder / f"{number:05d}.dcm", kind, batch, number)
             for number, template in enumerate(islice(cycle(templates), count))
@@ -79,6 +90,13 @@ def _copy(dataset: Dataset, path: Path, kind: str, batch: str, number: int) -> P
     dataset.file_meta.MediaStorageSOPInstanceUID = UID(dataset.SOPInstanceUID)
     dataset.save_as(path, enforce_file_format=True)
     return path
+
+
+def _enlarged(picture: bytes) -> Dataset:
+    pixels = Image.open(io.BytesIO(picture)).convert("RGB").resize((LARGE_SIDE, LARGE_SIDE), Image.Resampling.BICUBIC)
+    larger = io.BytesIO()
+    pixels.save(larger, "PNG", compress_level=1)
+    return dcmread(io.BytesIO(wrap_picture(larger.getvalue(), PatientIdentity(ISSUER, "BENCH"))))
 
 
 def _compressed(dataset: Dataset, picture: bytes) -> Dataset:

@@ -89,6 +89,20 @@ def send(port: int, called: str, files: Sequence[Path], *, compressed: bool = Fa
                 sender.wait()
 
 
+def send_one_by_one(port: int, called: str, files: Sequence[Path], *, compressed: bool, at_once: int) -> None:
+    """C-STORE each of ``files`` over an association and by a storescu process of its own, so many at once.
+
+    Raises as `send`.
+    """
+    names = "\0".join(str(file) for file in files)
+    command = ["xargs", "-0", "-P", str(at_once), "-n", "1", *NO_DELAY, program("storescu", package="dcmtk")]
+    command += ["-R", *(["-xy"] if compressed else []), "--max-pdu", "131072"]
+    command += ["-aec", called, "-aet", "BENCH", LOOPBACK, str(port)]
+    done = subprocess.run(command, input=names.encode(), capture_output=True, timeout=WAIT_SECONDS)
+    if done.returncode:
+        raise RuntimeError(f"storescu ended with {done.returncode}: {done.stderr.decode(errors='replace')}")
+
+
 def send_all(service: RunningService, files: Sequence[Path]) -> None:
     """C-STORE ``files`` to the service: by dcmtk where it is installed, else by a sender of our own."""
     try:

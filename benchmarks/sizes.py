@@ -16,7 +16,9 @@ class Size:
     """Images of one end-to-end run."""
     batch_postgres_repeats: int
     objects: int
-    """Objects of one ingest run."""
+    """Objects of one ingest run; of large ones a fifth."""
+    endurance: int
+    """Objects that one listener takes while its memory is watched."""
     cards_stored: int
     cards_few: int
     """Stored analyses of the flatness check."""
@@ -33,7 +35,7 @@ class Size:
 
 SIZES: Mapping[str, Size] = MappingProxyType(
     {
-        "full": Size(3, 100, 3, 200, 10_000, 100, 5, 1000, 3, 50, 30, 400, 100),
-        "small": Size(1, 6, 1, 20, 1_000, 100, 5, 100, 1, 3, 3, 32, 5),
+        "full": Size(3, 100, 3, 100, 100_000, 10_000, 100, 5, 1000, 3, 50, 30, 400, 100),
+        "small": Size(1, 6, 1, 20, 1_000, 1_000, 100, 5, 100, 1, 3, 3, 32, 5),
     }
 )

@@ -6,8 +6,8 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from pathlib import Path
 
+from benchmarks.machine import children_of, proportional_set_mb
 from benchmarks.results import Cell, Table, median, rounded
 from benchmarks.setting import Setting, await_analyses, send_all
 from tests.service import REPOSITORY
@@ -81,17 +81,9 @@ def _note(found: dict[str, list[float]], supervisor: int) -> None:
 
     Children are forked and bear no names, but are started in the order of `ROLES`.
     """
-    found["supervisor"].append(_pss(supervisor))
-    children = sorted(map(int, Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()))
-    for role, child in zip(ROLES, children, strict=True):
-        found[role].append(_pss(child))
-
-
-def _pss(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise RuntimeError(f"/proc/{pid}/smaps_rollup names no Pss")
+    found["supervisor"].append(proportional_set_mb(supervisor))
+    for role, child in zip(ROLES, children_of(supervisor), strict=True):
+        found[role].append(proportional_set_mb(child))
 
 
 def _import_seconds(modules: str) -> float:

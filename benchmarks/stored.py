@@ -62,6 +62,12 @@ def fill(settings: Settings, examples: list[Analysis], count: int, *, analyses_p
         engine.dispose()
 
 
+def instances(engine: sa.Engine) -> int:
+    """How many images a database holds."""
+    with engine.connect() as connection:
+        return int(connection.execute(sa.text("SELECT count(*) FROM instance")).scalar_one())
+
+
 Row = dict[str, object]
 
 
