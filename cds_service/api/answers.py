@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cds_service.api.refusals import ProblemDetails
 from dermoscopy.domain import (
     ArtifactKind,
+    CommitmentState,
     DeliveryState,
     LesionClass,
     ReportStatus,
@@ -100,6 +101,36 @@ class QualityAnswer(_Answer):
     scores: dict[str, float]
 
 
+class AcquisitionAnswer(_Answer):
+    """How the picture was taken, as the device stated it (PS3.3 C.8.12.13); null where it did not."""
+
+    contact: bool | None = None
+    polarised: bool | None = None
+    immersion: str | None = Field(default=None, examples=["alcohol"])
+    magnification: float | None = Field(default=None, description="Optical, in times")
+    station: str | None = Field(default=None, description="Manufacturer and model of the device")
+
+
+class RemarkAnswer(_Answer):
+    """What decoding had to assume or change."""
+
+    code: str = Field(examples=["profile_absent"])
+    words: str
+
+
+class ImageAnswer(_Answer):
+    """The picture that was analysed, as it was decoded."""
+
+    rows: int
+    columns: int
+    pixel_digest: str = Field(description="SHA-256 of size and decoded RGB bytes: what the algorithm saw")
+    spacing_mm: tuple[float, float] | None = Field(
+        default=None, description="Row, column spacing that the header states, mm"
+    )
+    acquisition: AcquisitionAnswer
+    remarks: list[RemarkAnswer] = Field(default_factory=list)
+
+
 class Delivery(_Answer):
     """One output on its way to one destination."""
 
@@ -110,6 +141,11 @@ class Delivery(_Answer):
     last_error: str = ""
     next_attempt_at: datetime | None = None
     delivered_at: datetime | None = None
+    commitment: CommitmentState | None = Field(
+        default=None, description="Whether the PACS keeps it (DICOM storage commitment); null where it is not asked"
+    )
+    asked_at: datetime | None = Field(default=None, description="When it was last asked")
+    committed_at: datetime | None = Field(default=None, description="When it said that it keeps it")
 
 
 class ReviewAnswer(_Answer):
@@ -154,6 +190,7 @@ class AnalysisAnswer(_Answer):
     abstention: str | None = Field(default=None, description="Why the algorithm does not answer, where it does not")
     abstention_reasons: list[ReasonAnswer] = Field(default_factory=list, description="The same, one by one and coded")
     quality: QualityAnswer | None = None
+    image: ImageAnswer | None = None
     explanation: list[str] | None = None
     model_version: str = Field(description="name==version of the weights", examples=["lesionnet==1.0.0"])
     latency_ms: float | None = Field(default=None, description="Decoding, inference and measurement, milliseconds")
@@ -215,6 +252,12 @@ class HoldList(_Answer):
     """Oldest first: what waits longest stands first."""
 
     holds: list[Hold]
+
+
+class SentAgain(_Answer):
+    """What was held and is sent again."""
+
+    sent: int = Field(ge=0, description="How many deliveries")
 
 
 class HoldDecision(_Answer):

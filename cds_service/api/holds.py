@@ -9,13 +9,16 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import col, select
 
-from cds_service.api.answers import Hold, HoldDecision, HoldList
+from cds_service.api.answers import Hold, HoldDecision, HoldList, SentAgain
 from cds_service.api.refusals import AlreadyDecided, NotFound, problems
 from cds_service.api.stored import node_of
 from cds_service.api.uploads import PLAIN, PatientReference
 from cds_service.authorization import Administrator, Caller, Reader
+from cds_service.deliveries import send_again, send_again_to
+from cds_service.delivery_attempts import HOLD_KIND
 from cds_service.node import Node
 from dermoscopy.domain import PatientIdentity
+from dermoscopy.errors import Rejected
 from dermoscopy.intake import NO_PATIENT, PATIENT_CONFLICT, SEVERAL_FRAMES, UID_CONFLICT
 from dermoscopy.ports import AuditEntry
 from dermoscopy.tables import HoldRow, InstanceRow, utc_now
@@ -46,7 +49,19 @@ class Dismiss(_Decision):
     decision: Literal["dismiss"]
 
 
-Decision = Annotated[Analyse | Dismiss, Field(discriminator="decision")]
+class SendAgain(_Decision):
+    """Send the held delivery again."""
+
+    decision: Literal["send_again"]
+
+
+Decision = Annotated[Analyse | Dismiss | SendAgain, Field(discriminator="decision")]
+
+
+class SendAgainTo(_Decision):
+    """Send everything again that is held on its way to one destination."""
+
+    destination: Annotated[str, Field(min_length=1, max_length=100)] = Field(description="Its name in the settings")
 
 
 @router.get("", summary="List holds", responses=problems(401, 403, 421, 422, 503))
@@ -73,7 +88,10 @@ def list_holds(
 def resolve_hold(
     request: Request, caller: Administrator, hold_id: Annotated[UUID, Path()], decision: Decision
 ) -> HoldDecision:
-    """An image is analysed for the patient named, or left unanalysed; any other hold is closed. Decided once."""
+    """An image is analysed for the patient named or left unanalysed, a delivery sent again; any other hold is closed.
+
+    Decided once; a delivery that is refused again is held again.
+    """
     node = node_of(request)
     key = str(hold_id)
     with node.begin() as session:
@@ -87,16 +105,44 @@ def resolve_hold(
         named = PatientIdentity(instance.issuer, instance.patient_id) if instance else PatientIdentity("", "")
     text = ": ".join(part for part in (decision.decision, decision.comment.strip()) if part)
     report_id = None
+    if kind in IMAGE_HOLDS and isinstance(decision, SendAgain):
+        raise AlreadyDecided("An image is analysed or dismissed; only deliveries are sent again.")
     if kind in IMAGE_HOLDS:
         patient = _patient(node, decision, named) if isinstance(decision, Analyse) else None
         receipt = node.intake.resolve_hold(key, by=caller.name, patient=patient, resolution=text)
         report_id = receipt.analysis_id if receipt else None
+    elif isinstance(decision, SendAgain):
+        _send_again(node, caller, key, kind, text)
     elif isinstance(decision, Analyse):
         raise AlreadyDecided(f"Nothing is left to analyse behind a hold of kind {kind}: dismiss it when it is settled.")
     else:
         _close(node, caller, key, text)
     with node.begin() as session:
         return HoldDecision(hold=_shown(session.get_one(HoldRow, key)), report_id=report_id or None)
+
+
+@router.post(
+    "/send-again",
+    summary="Send all held deliveries of a destination again",
+    responses=problems(400, 401, 403, 404, 413, 421, 422, 503),
+)
+def send_all_again(request: Request, caller: Administrator, asked: SendAgainTo) -> SentAgain:
+    """For when a destination was put right; each delivery counts as decided by the caller."""
+    node = node_of(request)
+    settings = node.settings
+    if asked.destination not in {one.name for one in (*settings.pacs, *settings.stow, *settings.fhir)}:
+        raise NotFound("There is no destination of this name in the settings.")
+    text = ": ".join(part for part in ("send_again", asked.comment.strip()) if part)
+    return SentAgain(sent=send_again_to(node, asked.destination, by=caller.name, resolution=text))
+
+
+def _send_again(node: Node, caller: Caller, hold_id: str, kind: str, resolution: str) -> None:
+    if kind != HOLD_KIND:
+        raise AlreadyDecided(f"Nothing is to be sent behind a hold of kind {kind}: dismiss it when it is settled.")
+    try:
+        send_again(node, hold_id, by=caller.name, resolution=resolution)
+    except Rejected as error:
+        raise AlreadyDecided(f"{str(error)[:1].upper()}{str(error)[1:]}.") from error
 
 
 def _patient(node: Node, decision: Analyse, named: PatientIdentity) -> PatientIdentity:

@@ -16,6 +16,7 @@ from cds_service.api.answers import (
     AnalysisItem,
     Delivery,
     Diagnosis,
+    ImageAnswer,
     QualityAnswer,
     RegionStatistics,
     ReviewAnswer,
@@ -26,7 +27,15 @@ from cds_service.api.answers import (
 from cds_service.api.refusals import NotFound, ProblemDetails
 from cds_service.node import Node
 from dermoscopy.analyses import artifact_rows, as_base64
-from dermoscopy.domain import ArtifactKind, DeliveryState, LesionClass, ReportStatus, Review, TriageTier
+from dermoscopy.domain import (
+    ArtifactKind,
+    CommitmentState,
+    DeliveryState,
+    LesionClass,
+    ReportStatus,
+    Review,
+    TriageTier,
+)
 from dermoscopy.errors import IntegrityViolation
 from dermoscopy.overlay import NOTICE
 from dermoscopy.ports import BlobStore
@@ -99,7 +108,7 @@ def answer(session: Session, node: Node, row: AnalysisRow, *, pictures: bool) ->
         .order_by(col(DeliveryRow.destination), col(DeliveryRow.kind))
     ).scalars()
     shown = _pictures(node.blobs, outputs) if pictures else {}
-    result = _result(json.loads(row.document)["finding"], shown) if ready else {}
+    result = _result(json.loads(row.document), shown) if ready else {}
     return AnalysisAnswer(
         report_id=row.id,
         state=cast(State, row.state),
@@ -179,7 +188,8 @@ def _pictures(blobs: BlobStore, outputs: Mapping[ArtifactKind, ArtifactRow]) -> 
     return {kind: as_base64(read_blob(blobs, outputs[kind])) for kind in kinds if kind in outputs}
 
 
-def _result(finding: dict[str, Any], shown: Mapping[ArtifactKind, str]) -> dict[str, Any]:
+def _result(document: dict[str, Any], shown: Mapping[ArtifactKind, str]) -> dict[str, Any]:
+    finding = document["finding"]
     measured = finding["measurements"]
     return {
         "diagnosis": Diagnosis(
@@ -201,6 +211,14 @@ def _result(finding: dict[str, Any], shown: Mapping[ArtifactKind, str]) -> dict[
         "abstention": finding["abstention"],
         "abstention_reasons": finding.get("abstention_reasons", []),
         "quality": QualityAnswer.model_validate(finding["quality"]),
+        "image": ImageAnswer(
+            rows=document["rows"],
+            columns=document["columns"],
+            pixel_digest=document["pixel_digest"],
+            spacing_mm=document["spacing_mm"],
+            acquisition=document["acquisition"],
+            remarks=document.get("remarks", []),  # absent from earlier versions' rows
+        ),
         "explanation": finding["explanation"],
     }
 
@@ -214,4 +232,7 @@ def _delivery(row: DeliveryRow) -> Delivery:
         last_error=row.last_error,
         next_attempt_at=row.next_attempt_at,
         delivered_at=row.delivered_at,
+        commitment=CommitmentState(row.commitment) if row.commitment else None,
+        asked_at=row.asked_at,
+        committed_at=row.committed_at,
     )

@@ -32,6 +32,27 @@ def list_holds() -> None:
     Console().print(table if rows else "Nothing is held.")
 
 
+@app.command("send-again")
+def send_again(
+    hold: Annotated[str, typer.Argument(help="id of the hold of one delivery")] = "",
+    destination: Annotated[str, typer.Option(help="all that is held on its way to this destination")] = "",
+) -> None:
+    """Send held deliveries again: one, or all of one destination. The decision is kept in the audit log."""
+    if bool(hold) == bool(destination):
+        raise typer.BadParameter("give either the id of a hold or --destination")
+    from cds_service import deliveries
+    from cds_service.bootstrap import open_node
+
+    node = open_node(prepare())
+    by = getpass.getuser()
+    if destination:
+        sent = deliveries.send_again_to(node, destination, by=by, resolution="send_again")
+    else:
+        deliveries.send_again(node, hold, by=by, resolution="send_again")
+        sent = 1
+    Console().print(f"{sent} {'delivery is' if sent == 1 else 'deliveries are'} sent again.")
+
+
 @app.command()
 def resolve(
     hold: Annotated[str, typer.Argument(help="id of the hold")],

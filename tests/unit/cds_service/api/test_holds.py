@@ -8,9 +8,11 @@ import pytest
 import sqlalchemy as sa
 
 from audit.tables import AuditLeaf
-from dermoscopy.domain import PatientIdentity, derive_id
-from dermoscopy.tables import AnalysisRow, HoldRow, InstanceRow, utc_now
-from tests.findings import ISSUER, PATIENT, SYSTEM, make_header, take_in
+from cds_service.steps import hold
+from dermoscopy.analyses import artifact_rows
+from dermoscopy.domain import ArtifactKind, PatientIdentity, derive_id
+from dermoscopy.tables import AnalysisRow, DeliveryRow, HoldRow, InstanceRow, utc_now
+from tests.findings import ISSUER, PATIENT, SYSTEM, make_header, stored_analysis, take_in
 
 NOBODY = PatientIdentity("", "")
 
@@ -133,3 +135,66 @@ def test_an_object_of_several_frames_can_only_be_dismissed(client, node):
     with node.begin() as session:
         assert session.get_one(InstanceRow, receipt.instance_id).state == "dismissed"
         assert session.execute(sa.select(AnalysisRow)).first() is None
+
+
+@pytest.fixture
+def held(node):
+    """Two held deliveries to one PACS and one to another; their holds."""
+    return [held_delivery(node, name, destination) for name, destination in (("1", "a"), ("2", "a"), ("3", "b"))]
+
+
+def held_delivery(node, name, destination):
+    analysis = stored_analysis(node, name=name)
+    delivery_id = derive_id("delivery", name, destination)
+    with node.begin() as session:
+        artifact = artifact_rows(session, analysis.id)[ArtifactKind.SEG]
+        session.add(
+            DeliveryRow(
+                id=delivery_id,
+                analysis_id=analysis.id,
+                artifact_id=artifact.id,
+                destination=destination,
+                kind="seg",
+                state="held",
+                attempts=3,
+            )
+        )
+        session.flush()
+        hold(session, "delivery", delivery_id, "refused")
+    node.queue.started.clear()
+    return delivery_id, derive_id("hold", "delivery", delivery_id)
+
+
+def test_a_held_delivery_is_sent_again_and_may_be_held_again(client, node, held):
+    delivery_id, hold_id = held[0]
+    answer = resolve(client, hold_id, decision="send_again", comment="the PACS has room")
+    assert answer.status_code == 200
+    assert answer.json()["hold"]["resolution"] == "send_again: the PACS has room"
+    assert node.queue.started == [("deliver", f"{delivery_id}:4", delivery_id, "4")]
+    with node.begin() as session:
+        row = session.get_one(DeliveryRow, delivery_id)
+        assert (row.state, session.get_one(AnalysisRow, row.analysis_id).state) == ("pending", "rendered")
+        leaves = session.execute(sa.select(AuditLeaf.action, AuditLeaf.actor)).all()
+        assert {("hold.resolved", "local"), ("delivery.sent_again", "local")} <= {tuple(leaf) for leaf in leaves}
+        hold(session, "delivery", delivery_id, "refused again")
+    assert hold_id in [one["hold_id"] for one in client.get("/api/v1/holds").json()["holds"]]
+
+
+def test_all_held_deliveries_of_a_destination_are_sent_again(open_client):
+    pacs = [{"name": name, "host": "h", "port": 104, "ae_title": "P"} for name in ("a", "b")]
+    client = open_client(pacs=pacs)
+    node = client.app.state.node
+    made = [held_delivery(node, name, destination) for name, destination in (("1", "a"), ("2", "a"), ("3", "b"))]
+    assert client.post("/api/v1/holds/send-again", json={"destination": "a"}).json() == {"sent": 2}
+    assert sorted(job[2] for job in node.queue.started) == sorted(delivery_id for delivery_id, _ in made[:2])
+    assert client.post("/api/v1/holds/send-again", json={"destination": "a"}).json() == {"sent": 0}
+    assert client.post("/api/v1/holds/send-again", json={"destination": "c"}).status_code == 404
+    assert [one["hold_id"] for one in client.get("/api/v1/holds").json()["holds"]] == [made[2][1]]
+
+
+def test_only_held_deliveries_are_sent_again(client, node, unnamed, delivery_hold, held):
+    assert resolve(client, hold_of(unnamed), decision="send_again").status_code == 409
+    assert resolve(client, delivery_hold, decision="send_again").status_code == 409  # its delivery is gone
+    assert resolve(client, held[0][1], decision="dismiss").status_code == 200
+    assert resolve(client, held[0][1], decision="send_again").status_code == 409
+    assert node.queue.started == []
