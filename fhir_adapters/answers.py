@@ -19,7 +19,12 @@ LONGEST_WAIT = 86400.0
 LATER = frozenset({408, 409, 425, 429})
 """Refusals below 500 that pass by themselves."""
 _FINAL = frozenset({401, 403, 413})
+_PRECONDITION_FAILED = 412
 _LONGEST_TEXT = 300
+
+
+class ChangedMeanwhile(Rejected):
+    """Somebody wrote between our look and our write (HTTP 412); worth another look, then for a person."""
 
 
 def json_of(response: httpx.Response, server: str, secrets: Iterable[str] = ()) -> Mapping[str, Any]:
@@ -46,7 +51,7 @@ def failure(status: int, said: str, server: str, wait: float | None = None) -> D
     text = f"{server} answered HTTP {status}" + (f": {said}" if said else "")
     if status in LATER or status >= 500:
         return DestinationUnavailable(text, retry_after=wait)
-    return Rejected(text)
+    return ChangedMeanwhile(text) if status == _PRECONDITION_FAILED else Rejected(text)
 
 
 def outcome_text(resource: Mapping[str, Any] | None, secrets: Iterable[str] = ()) -> str:

@@ -103,6 +103,7 @@ def test_what_arrives_is_connected_and_labelled(ehr, patient, destination):
         "DiagnosticReport",
         "Observation",
         "DocumentReference",
+        "Media",
     }
 
 
@@ -187,7 +188,7 @@ def test_the_same_id_of_another_issuer_is_somebody_else(ehr, destination):
 
 def test_an_answer_that_is_lost_does_not_double_anything(ehr, ehr_proxy, connect, patient):
     through = connect(ehr_proxy)
-    ehr_proxy.script(Fault.NONE, Fault.NONE, Fault.DROP_AFTER)
+    ehr_proxy.script(Fault.NONE, Fault.NONE, Fault.NONE, Fault.DROP_AFTER)
     with pytest.raises(DestinationUnavailable):
         send(through, SCENES["tier-urgent"])
     assert send(through, SCENES["tier-urgent"]).reference.endswith("/_history/1")
@@ -197,10 +198,11 @@ def test_an_answer_that_is_lost_does_not_double_anything(ehr, ehr_proxy, connect
 
 def test_whatever_fails_once_arrives_once(ehr, ehr_proxy, connect, patient):
     through = connect(ehr_proxy)
-    looking_for_the_patient, looking_for_the_report, sending = range(3)
+    looking_for_the_patient, looking_for_the_report, looking_for_the_order, sending = range(4)
     cases = [
         (Fault.GARBAGE, looking_for_the_patient),
         (status(503, retry_after=3), looking_for_the_report),
+        (status(429), looking_for_the_order),
         (Fault.DROP_BEFORE, sending),
         (Fault.TRUNCATE, sending),
         (status(429), sending),

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from dermoscopy.domain import ArtifactKind
-from fhir_adapters.deliver import addressed
+from fhir_adapters.addressing import addressed
 from fhir_adapters.render import RENDERERS
 from tests.unit.fhir_adapters import scenes
 from tests.unit.fhir_adapters.scenes import SCENES

@@ -43,6 +43,7 @@ class Ehr:
     def __init__(self):
         self.patients = searchset(patient())
         self.reports = searchset()
+        self.held = {}
         self.status = "200 OK"
         self.outcome = None
         self.location = "https://ehr.example/fhir/{kind}/{index}/_history/1"
@@ -55,7 +56,15 @@ class Ehr:
             return self._json(self.patients)
         if request.url.path.endswith("DiagnosticReport/_search"):
             return self._json(self.reports)
+        if request.url.path.endswith("/_search"):
+            return self._json(self.others(request.url.path.split("/")[-2]))
         return self.response or self._json(self.done(json.loads(request.content)))
+
+    def others(self, kind):
+        """What was told, else the resources that go with the report, if there is one."""
+        if kind in self.held or not self.reports.get("entry"):
+            return self.held.get(kind, searchset())
+        return searchset(*stored(kind))
 
     @staticmethod
     def _json(body):
@@ -188,8 +197,16 @@ def test_the_default_issuer_stands_in(ehr):
     assert "Authorization" not in ehr.requests[0].headers
 
 
-def stored_report(**changes):
-    entries = json.loads(BUNDLE.data)["entry"]
+def stored(kind, bundle=BUNDLE):
+    made = [e["resource"] for e in json.loads(bundle.data)["entry"] if e["resource"]["resourceType"] == kind]
+    return [
+        {**one, "id": f"{kind[0].lower()}-{place}", "meta": {**one["meta"], "versionId": "3"}}
+        for place, one in enumerate(made)
+    ]
+
+
+def stored_report(bundle=BUNDLE, **changes):
+    entries = json.loads(bundle.data)["entry"]
     report = next(e["resource"] for e in entries if e["resource"]["resourceType"] == "DiagnosticReport")
     subject = {"reference": "Patient/p-1"}
     return {
