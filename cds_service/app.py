@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from cds_service.api import analyses, catalogue, dicomweb, holds, pulls, reviews
 from cds_service.api.analyze import ANALYZE, add_analyze
 from cds_service.api.health import add_health
+from cds_service.api.keys import add_keys
 from cds_service.api.observation import Observation
 from cds_service.api.uploads import ReadObject, encoded_size
 from cds_service.authorization import Gate, OpenService
@@ -101,6 +102,7 @@ def create_app(
     app.include_router(catalogue.router)
     app.include_router(discovery.router)
     add_health(app, readiness, render_metrics)
+    add_keys(app, settings)
     add_login(app, node)
     pages.add_pages(app)
     if settings.cors_origins:

@@ -97,8 +97,8 @@ def renderers(node: Node) -> Mapping[ArtifactKind, Renderer]:
 
 def destinations(node: Node) -> list[Destination]:
     """Every configured PACS, DICOMweb and FHIR server."""
+    from cds_service.fhir_servers import fhir_destination
     from dicom_listener.deliver import CStoreDestination
-    from fhir_adapters.deliver import FhirDestination
 
     settings = node.settings
     pacs = [
@@ -113,9 +113,7 @@ def destinations(node: Node) -> list[Destination]:
         for p in settings.pacs
     ]
     stow = [stow_destination(s) for s in settings.stow]
-    fhir = [
-        FhirDestination(name=f.name, base_url=f.base_url, token=f.token, issuers=node.issuers) for f in settings.fhir
-    ]
+    fhir = [fhir_destination(f, node.issuers) for f in settings.fhir]
     return [*pacs, *stow, *fhir]
 
 
