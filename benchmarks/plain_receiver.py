@@ -22,6 +22,7 @@ def serve(folder: Path, port: int) -> None:
 
     ae = AE(ae_title="PLAIN")
     ae.maximum_pdu_size = 131072
+    ae.maximum_associations = 100
     for context in AllStoragePresentationContexts:
         ae.add_supported_context(str(context.abstract_syntax), SYNTAXES)
     ae.start_server(("127.0.0.1", port), block=True, evt_handlers=[(evt.EVT_C_STORE, keep)])
