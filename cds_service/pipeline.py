@@ -179,6 +179,7 @@ class Pipeline:
             pixel_digest=image.pixel_digest,
             spacing_mm=image.spacing_mm,
             acquisition=image.acquisition,
+            remarks=image.remarks,
         )
         return RenderInput(analysis, image, source), milliseconds
 
@@ -299,6 +300,7 @@ def _inference_details(analysis: Analysis) -> dict[str, JsonValue]:
         "sop_instance_uid": analysis.header.sop_instance_uid,
         "accession_number": analysis.header.accession_number,
         "pixel_digest": analysis.pixel_digest,
+        "decoding": [remark.code for remark in analysis.remarks],
         "model": {"name": finding.model.name, "version": finding.model.version, "sha256": finding.model.digest},
         "execution_provider": inference.execution_provider,
         "precision": inference.precision,

@@ -31,6 +31,7 @@ from dermoscopy.domain import (
     PatientIdentity,
     Quality,
     Reason,
+    Remark,
     ScaleSource,
     SourceObject,
     Triage,
@@ -53,6 +54,7 @@ _INFERENCE = TypeAdapter(Inference)
 _CLASSES = TypeAdapter(tuple[ClassProbability, ...])
 _REASONS = TypeAdapter(tuple[Reason, ...])
 _ACQUISITION = TypeAdapter(Acquisition)
+_REMARKS = TypeAdapter(tuple[Remark, ...])
 
 
 def _document(analysis: Analysis) -> str:
@@ -68,6 +70,7 @@ def _document(analysis: Analysis) -> str:
             "pixel_digest": analysis.pixel_digest,
             "spacing_mm": analysis.spacing_mm,
             "acquisition": asdict(analysis.acquisition),
+            "remarks": [asdict(remark) for remark in analysis.remarks],
         },
         sort_keys=True,
     )
@@ -187,6 +190,7 @@ def load_analysis(session: Session, blobs: BlobStore, analysis_id: str) -> Analy
         pixel_digest=document["pixel_digest"],
         spacing_mm=(spacing[0], spacing[1]) if spacing else None,
         acquisition=_ACQUISITION.validate_python(document["acquisition"]),
+        remarks=_REMARKS.validate_python(document.get("remarks", ())),
     )
 
 

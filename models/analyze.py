@@ -77,9 +77,11 @@ class LesionAlgorithm:
                 hairs = hair.find_hair(image.pixels)
                 seen = seen.joined(quality.assess_hair(hairs))
             with clock.step("scale"):
-                ruler = None if image.spacing_mm is not None else scale.read_ruler(image.pixels)
+                # a ruler is read along one direction: without square pixels it says nothing of the other
+                unread = image.spacing_mm is not None or image.aspect != 1.0
+                ruler = None if unread else scale.read_ruler(image.pixels)
             with clock.step("preprocess"):
-                prepared = preprocess.prepare(image.pixels, manifest.preprocessing)
+                prepared = preprocess.prepare(image.pixels, manifest.preprocessing, image.aspect)
             with clock.step("inference"):
                 output = checked(self._session.run(prepared.tensor), manifest)
             with clock.step("calibrate"):

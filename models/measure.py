@@ -2,7 +2,7 @@
 
 Everything is measured on the largest 8-connected region of the mask with its holes filled. Shape is measured on the
 skin, not on the pixel grid: where the image states different row and column spacings, moments, outline and folding use
-millimetres; without a scale, pixels are taken to be square. Values named ``…_px`` stay in source pixels. A scale that
+millimetres; without a scale they use the shape of the pixels, square if nothing is said of it. Values named ``…_px`` stay in source pixels. A scale that
 the image states comes before one that was read from a ruler in it. Under hair no colour is counted.
 """
 
@@ -69,9 +69,9 @@ def measure(
     """
     top, left, bottom, right = region.box
     spacing, source = image.spacing_mm, ScaleSource.NONE if image.spacing_mm is None else ScaleSource.DICOM
-    if spacing is None and ruler is not None:
+    if spacing is None and ruler is not None and image.aspect == 1.0:  # it is read along one direction
         spacing, source = ruler.spacing_mm, ScaleSource.RULER
-    row_size, column_size = spacing if spacing is not None else (1.0, 1.0)
+    row_size, column_size = spacing if spacing is not None else (image.aspect, 1.0)
     area = float(np.count_nonzero(region.mask))
     skin_area = area * row_size * column_size
     skin_perimeter = outline_length(region.outline, (row_size, column_size))

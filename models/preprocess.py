@@ -1,7 +1,8 @@
 """Pixels to the network's input, and the network's maps back to source size.
 
 The steps come from the manifest and run as written. The letterbox keeps the aspect ratio, so that asymmetry and shape
-survive; its geometry is kept, and undoing it puts every map back on the source's own pixel grid.
+survive; its geometry is kept, and undoing it puts every map back on the source's own pixel grid. Pixels that are not
+square on the skin are stretched to squares on the way in and back again on the way out.
 """
 
 from __future__ import annotations
@@ -32,10 +33,14 @@ class Placement:
     columns: int
 
     @classmethod
-    def fit(cls, source_rows: int, source_columns: int, size: int) -> Placement:
-        """The longer side becomes ``size``, the shorter is rounded (at least 1), the rest is split evenly."""
-        longer = max(source_rows, source_columns)
-        rows = max(1, round(source_rows * size / longer))
+    def fit(cls, source_rows: int, source_columns: int, size: int, aspect: float = 1.0) -> Placement:
+        """The longer side becomes ``size``, the shorter is rounded (at least 1), the rest is split evenly.
+
+        ``aspect`` is the height of a source pixel over its width.
+        """
+        height = source_rows * aspect
+        longer = max(height, source_columns)
+        rows = max(1, round(height * size / longer))
         columns = max(1, round(source_columns * size / longer))
         return cls(size, source_rows, source_columns, (size - rows) // 2, (size - columns) // 2, rows, columns)
 
@@ -69,11 +74,14 @@ class Prepared:
     placement: Placement
 
 
-def prepare(pixels: RGBPixels, steps: Sequence[Letterbox | Scale | Normalize]) -> Prepared:
-    """Run the manifest's ``steps`` over uint8 RGB ``pixels`` [rows, columns, 3]. The letterbox comes first."""
+def prepare(pixels: RGBPixels, steps: Sequence[Letterbox | Scale | Normalize], aspect: float = 1.0) -> Prepared:
+    """Run the manifest's ``steps`` over uint8 RGB ``pixels`` [rows, columns, 3]. The letterbox comes first.
+
+    ``aspect`` is the height of a pixel over its width.
+    """
     first, *rest = steps
     assert isinstance(first, Letterbox), "the manifest reader lets no other list pass"
-    placement = Placement.fit(int(pixels.shape[0]), int(pixels.shape[1]), first.size)
+    placement = Placement.fit(int(pixels.shape[0]), int(pixels.shape[1]), first.size, aspect)
     values: Float32 = placement.apply(pixels, first.fill).astype(np.float32)
     for step in rest:
         if isinstance(step, Scale):

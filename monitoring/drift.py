@@ -2,6 +2,9 @@
 
 Each feature is compared by the population stability index; above 0.25 it has drifted (below 0.1 is usually called
 stable, between is worth a look). Small windows are noise: with 50 rows the index passes 0.25 by chance.
+
+Images taken another way look different without anything being wrong, so the same is done once more within each way of
+taking them (contact, polarisation, immersion, magnification, device) of which both windows have enough.
 """
 
 from __future__ import annotations
@@ -23,6 +26,15 @@ SMALLEST_WINDOW = 200
 FALLEN_SILENT = 0.25
 """A feature whose share of missing values grew by so much is reported by itself."""
 
+STRATA = (
+    "stratum_contact",
+    "stratum_polarised",
+    "stratum_immersion",
+    "stratum_magnification",
+    "stratum_station",
+)
+"""How an image was taken: what is compared with its like."""
+
 Row = Mapping[str, float | str | None]
 
 
@@ -33,6 +45,17 @@ class FeatureDrift:
     name: str
     score: float
     drifted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StratumDrift:
+    """The images of one way of taking them, ``stratum`` = ``value``; the features that drifted among them."""
+
+    stratum: str
+    value: str
+    reference_rows: int
+    current_rows: int
+    features: tuple[FeatureDrift, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +71,14 @@ class DriftResult:
     html: Path | None
     """None where there was nothing to compare."""
     json: Path
+    strata: tuple[StratumDrift, ...] = ()
+    """Those with at least `SMALLEST_WINDOW` rows in both windows, and among them only what drifted."""
 
     @property
     def drifted(self) -> bool:
-        return not self.insufficient and any(feature.drifted for feature in self.features)
+        """Over all images, or among those taken the same way."""
+        found = any(feature.drifted for feature in self.features) or any(stratum.features for stratum in self.strata)
+        return not self.insufficient and found
 
     @property
     def drifted_features(self) -> tuple[str, ...]:
@@ -92,10 +119,26 @@ def report(
     )
     result = DriftResult(
         len(before), len(now), found, tuple(left_out), tuple(notes), smallest < SMALLEST_WINDOW,
-        folder / "drift.html", folder / "drift.json",
+        folder / "drift.html", folder / "drift.json", _within_strata(before, now, threshold),
     )  # fmt: skip
     _write(result)
     return result
+
+
+def _within_strata(before: Sequence[Row], now: Sequence[Row], threshold: float) -> tuple[StratumDrift, ...]:
+    """Numeric features among images taken the same way, where that is not all of them."""
+    found = []
+    for stratum in STRATA:
+        for value in sorted({str(row[stratum]) for row in now if _present(row.get(stratum))}):
+            parts = [[row for row in rows if str(row.get(stratum)) == value] for rows in (before, now)]
+            sizes = [len(part) for part in parts]
+            if min(sizes) < SMALLEST_WINDOW or sizes == [len(before), len(now)]:
+                continue
+            numeric, _, _ = _columns(*parts)
+            scores = _evidently(*parts, numeric, [], None, threshold) if numeric else {}
+            drifted = [FeatureDrift(name, score, True) for name, score in scores.items() if score >= threshold]
+            found.append(StratumDrift(stratum, value, *sizes, tuple(sorted(drifted, key=lambda f: -f.score))))
+    return tuple(found)
 
 
 def _evidently(
@@ -103,7 +146,7 @@ def _evidently(
     now: Sequence[Row],
     numeric: list[str],
     categorical: list[str],
-    folder: Path,
+    folder: Path | None,
     threshold: float,
 ) -> dict[str, float]:
     from evidently import DataDefinition, Dataset, Report
@@ -116,9 +159,10 @@ def _evidently(
     ]
     metrics = [ValueDrift(column=name, method="psi", threshold=threshold) for name in columns]
     snapshot = Report(metrics, include_tests=True).run(*datasets)
-    snapshot.save_html(str(folder / "drift.html"))
     document = json.loads(snapshot.json())
-    (folder / "evidently.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+    if folder is not None:
+        snapshot.save_html(str(folder / "drift.html"))
+        (folder / "evidently.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
     return {name: float(metric["value"]) for name, metric in zip(columns, document["metrics"], strict=True)}
 
 

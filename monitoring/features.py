@@ -16,6 +16,7 @@ from monitoring.tables import FeatureRow
 
 Feature = float | str | None
 EMBEDDING_DIRECTIONS = 4
+_PROFILES = ("applied", "broken", "absent")
 _SEED = 6962
 
 
@@ -26,6 +27,7 @@ def features(analysis: Analysis) -> dict[str, Feature]:
     embeddings' distribution moves, and need no fitted axes that a new reference window would change.
     """
     finding, acquisition = analysis.finding, analysis.acquisition
+    remarks = {remark.code for remark in analysis.remarks}
     probabilities = np.array([item.probability for item in finding.classes], dtype=np.float64)
     result: dict[str, Feature] = {
         "image_megapixels": analysis.rows * analysis.columns / 1e6,
@@ -54,6 +56,8 @@ def features(analysis: Analysis) -> dict[str, Feature]:
             "stratum_magnification": None if acquisition.magnification is None else f"{acquisition.magnification:g}",
             "stratum_station": acquisition.station,
             "stratum_media_type": analysis.header.media_type or None,
+            "stratum_lossy": _yes_no("lossy" in remarks),
+            "stratum_profile": next((word for word in _PROFILES if f"profile_{word}" in remarks), "sRGB"),
             "stratum_body_site": analysis.header.body_site_code or None,
         }
     )

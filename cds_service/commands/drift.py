@@ -41,6 +41,10 @@ def drift(
     for feature in result.features:
         table.add_row(feature.name, f"{feature.score:.3f}", "yes" if feature.drifted else "")
     console.print(table)
+    for stratum in result.strata:
+        named = ", ".join(f"{feature.name} ({feature.score:.3f})" for feature in stratum.features) or "nothing drifted"
+        rows = f"{stratum.current_rows} against {stratum.reference_rows}"
+        console.print(f"{stratum.stratum.removeprefix('stratum_')} {stratum.value} ({rows}): {named}")
     for note in result.notes:
         console.print(note)
     console.print(f"Report: {result.html or result.json}")

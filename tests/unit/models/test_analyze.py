@@ -307,3 +307,15 @@ def test_a_wrong_quality_limit_stops_at_the_start(build_package, open_session):
     package = build_package(typo)
     with pytest.raises(Misconfigured, match="glare_maxx"):
         LesionAlgorithm(package, open_session(package), code_version="test")
+
+
+def test_oblong_pixels_give_a_mask_on_the_source_and_no_ruler(algorithm, draw):
+    image, made = draw("nevus", vignette=False)
+    squeezed = np.ascontiguousarray(image.pixels[0::2])
+    found = algorithm().analyze(DermoscopicImage(squeezed, "x", aspect=2.0))
+    truth = made.mask[0::2]
+    assert found.mask.shape == truth.shape
+    assert (found.mask & truth).sum() / (found.mask | truth).sum() > 0.75
+    whole = algorithm().analyze(image)
+    assert found.measurements.eccentricity == pytest.approx(whole.measurements.eccentricity, abs=0.15)
+    assert found.measurements.area_mm2 is None

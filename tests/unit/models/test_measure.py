@@ -277,3 +277,14 @@ def test_a_lesion_mostly_under_hair_is_filled_in():
     found = measure(DermoscopicImage(hairy, ""), largest_region(mask), hair).colour_fractions
     assert found["black"] < 0.05
     assert found["light brown"] > 0.8
+
+
+def test_without_a_scale_shape_is_measured_on_pixels_of_the_stated_shape():
+    """A circle seen through pixels twice as high as wide is a flat ellipse in pixels, and still a circle."""
+    mask = ellipse(200, 300, (100.2, 149.7), 80, 40)
+    image = DermoscopicImage(np.full((200, 300, 3), 150, np.uint8), "", aspect=2.0)
+    seen = measure(image, largest_region(mask))
+    assert seen.eccentricity < 0.1
+    assert seen.circularity > 0.95
+    assert seen.area_mm2 is None
+    assert measure(dataclasses.replace(image, aspect=1.0), largest_region(mask)).eccentricity > 0.8

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dermoscopy.phantoms import phantom
 from models.manifest import Letterbox, Normalize, Scale
 from models.preprocess import Placement, prepare
 
@@ -98,3 +99,23 @@ def test_extreme_shapes_do_not_break():
     for shape in ((1, 2000), (2000, 1), (1, 1), (16, 2000)):
         prepared = prepare(np.full((*shape, 3), 128, np.uint8), steps())
         assert prepared.placement.undo(prepared.tensor[0, 0]).shape == shape
+
+
+@given(sides, sides, st.sampled_from([64, 224]))
+def test_square_pixels_are_placed_as_ever(rows, columns, size):
+    assert Placement.fit(rows, columns, size, 1.0) == Placement.fit(rows, columns, size)
+
+
+def test_oblong_pixels_reach_the_network_as_squares():
+    """Every second row left out: pixels twice as high as wide show the same picture."""
+    whole = phantom(4, rows=240, columns=320).pixels
+    squeezed = np.ascontiguousarray(whole[0::2] // 2 + whole[1::2] // 2)
+    square, oblong = prepare(whole, steps(128)), prepare(squeezed, steps(128), 2.0)
+    assert (oblong.placement.rows, oblong.placement.columns) == (96, 128)
+    assert np.abs(square.tensor - oblong.tensor).mean() < 0.1
+    assert np.abs(square.tensor - prepare(squeezed, steps(128)).tensor).mean() > 0.3
+
+
+def test_a_map_comes_back_on_the_oblong_pixels_of_the_source():
+    placement = Placement.fit(120, 320, 128, 2.0)
+    assert placement.undo(np.zeros((128, 128), np.float32)).shape == (120, 320)

@@ -56,6 +56,27 @@ def test_a_stratum_that_changed_is_named(tmp_path):
     assert result.drifted_features == ("site",)
 
 
+def polarised(yes, no):
+    return [{**row, "stratum_polarised": "yes"} for row in yes] + [{**row, "stratum_polarised": "no"} for row in no]
+
+
+def test_a_shift_among_images_taken_the_same_way_is_not_hidden_by_the_others(tmp_path):
+    """Polarised images shift up and the others down: all together nothing shows beyond the mixture's own width."""
+    before = polarised(rows(1, 400, shift=-3), rows(2, 400, shift=3))
+    now = polarised(rows(3, 300, shift=-1.5), rows(4, 300, shift=3))
+    result = report(before, now, tmp_path)
+    found = {stratum.value: [feature.name for feature in stratum.features] for stratum in result.strata}
+    assert found == {"yes": ["brightness"], "no": []}
+    assert result.drifted
+    assert json.loads(result.json.read_text())["strata"][1]["features"][0]["name"] == "brightness"
+
+
+def test_strata_too_small_to_believe_are_left_out(tmp_path):
+    before = polarised(rows(1, 400), rows(2, 100))
+    now = polarised(rows(3, 300), rows(4, 300, shift=5))
+    assert {stratum.value for stratum in report(before, now, tmp_path).strata} == {"yes"}
+
+
 def test_a_feature_that_fell_silent_is_named(tmp_path):
     result = report(rows(1, 500), rows(2, 300, missing=0.6), tmp_path)
     assert any(note.startswith("sharpness: missing in") for note in result.notes)
