@@ -18,6 +18,7 @@ from dermoscopy.intake import Intake
 from dermoscopy.overlay import draw_overlay, encode_png
 from dermoscopy.patients import IssuerMap
 from dermoscopy.ports import Destination, Renderer, RenderInput
+from dermoscopy.reviews import standing
 from dermoscopy.settings import Settings
 from dermoscopy.workqueue import DurableWorkQueue
 from models.registry import ModelPackage, champion, open_package
@@ -71,6 +72,7 @@ def open_pipeline(node: Node) -> Pipeline:
     """Pipeline of a worker: checks and loads the weights (and so imports ONNX, pydicom and FHIR)."""
     from dicom_listener.decode import decode
     from models.analyze import LesionAlgorithm
+    from models.measure import measure_outline
     from models.session import OnnxSession
 
     settings = node.settings
@@ -84,15 +86,16 @@ def open_pipeline(node: Node) -> Pipeline:
         cache=settings.data_dir / ENGINES,
     )
     algorithm = LesionAlgorithm(package, session, code_version=code_version())
-    return Pipeline(node, algorithm, decode, renderers(node), destinations(node))
+    return Pipeline(node, algorithm, decode, renderers(node), destinations(node), measure=measure_outline)
 
 
 def renderers(node: Node) -> Mapping[ArtifactKind, Renderer]:
     """Every output in the order in which it is drawn; later ones may refer to earlier ones."""
+    from dicom_listener.render import REJECTION
     from dicom_listener.render import RENDERERS as DICOM
     from fhir_adapters.render import RENDERERS as FHIR
 
-    return {ArtifactKind.OVERLAY: _overlay, **DICOM, **FHIR}
+    return {ArtifactKind.OVERLAY: _overlay, **DICOM, **REJECTION, **FHIR}
 
 
 def destinations(node: Node) -> list[Destination]:
@@ -109,6 +112,7 @@ def destinations(node: Node) -> list[Destination]:
             called_ae=p.ae_title,
             calling_ae=settings.ae_title,
             tls=pacs_tls(settings, p),
+            rejection_notes=p.rejection_notes,
         )
         for p in settings.pacs
     ]
@@ -118,5 +122,5 @@ def destinations(node: Node) -> list[Destination]:
 
 
 def _overlay(what: RenderInput) -> Artifact:
-    pixels = draw_overlay(what.image, what.analysis.finding)
+    pixels = draw_overlay(what.image, what.analysis.finding, standing(what.reviews), what.outlined)
     return Artifact(ArtifactKind.OVERLAY, "image/png", encode_png(pixels), uid="")

@@ -151,6 +151,7 @@ def stow_destination(stow: StowSettings) -> StowDestination:
         password=stow.password,
         authorities=stow.tls_ca,
         timeout=stow.timeout_seconds,
+        rejection_notes=stow.rejection_notes,
     )
 
 

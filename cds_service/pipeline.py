@@ -14,14 +14,16 @@ from threading import Lock
 import sqlalchemy.exc
 import structlog
 from dbos import DBOS, StepOptions
-from opentelemetry import metrics, trace
+from opentelemetry import metrics
 from sqlalchemy.orm import Session
 
+from cds_service.amendments import Amendments
 from cds_service.commitments import Commitments
 from cds_service.deliveries import Deliveries
 from cds_service.node import Node
-from cds_service.result_commitments import ResultCommitments
 from cds_service.priors import PriorPulls
+from cds_service.rendering import draw
+from cds_service.result_commitments import ResultCommitments
 from cds_service.steps import ACTOR, hold, step
 from dermoscopy.analyses import (
     load_analysis,
@@ -32,20 +34,26 @@ from dermoscopy.analyses import (
 )
 from dermoscopy.domain import (
     Analysis,
-    Artifact,
     ArtifactKind,
     DermoscopicImage,
     Finding,
     SourceObject,
 )
 from dermoscopy.errors import AnalysisFailed, DermoscopyError, IntegrityViolation, Rejected, Unavailable
-from dermoscopy.ports import Algorithm, AuditEntry, Destination, JsonValue, Renderer, RenderInput
+from dermoscopy.ports import (
+    Algorithm,
+    AuditEntry,
+    Destination,
+    JsonValue,
+    MeasureOutline,
+    Renderer,
+    RenderInput,
+)
 from dermoscopy.tables import AnalysisRow, utc_now
-from dermoscopy.workqueue import ANALYSE, ASK_COMMITMENT, COMMIT, DELIVER, END_COMMITMENT, PULL
+from dermoscopy.workqueue import AMEND, ANALYSE, ASK_COMMITMENT, COMMIT, DELIVER, END_COMMITMENT, PULL
 from monitoring.features import store_features
 
 log = structlog.get_logger(__name__)
-_tracer = trace.get_tracer(__name__)
 _meter = metrics.get_meter(__name__)
 _analysed = _meter.create_counter("cds_analyses", description="finished analyses by triage tier, or failed")
 _abstained = _meter.create_counter("cds_abstentions", description="analyses in which the algorithm gave no answer")
@@ -65,12 +73,15 @@ class Pipeline:
         decode: Callable[[SourceObject], DermoscopicImage],
         renderers: Mapping[ArtifactKind, Renderer],
         destinations: Sequence[Destination],
+        *,
+        measure: MeasureOutline,
     ) -> None:
         self._node = node
         self._algorithm = algorithm
         self._decode = decode
         self._renderers = renderers
         self._deliveries = Deliveries(node, destinations)
+        self._amendments = Amendments(node, decode, measure, renderers, self._deliveries)
         self._commitments = Commitments(node)
         self._result_commitments = ResultCommitments(node)
         self._priors = PriorPulls(node)
@@ -87,6 +98,13 @@ class Pipeline:
                     DBOS.run_step(_options("render"), self.render, analysis_id)
             except Exception as error:  # noqa: BLE001 - outermost loop: no image may vanish without a word
                 DBOS.run_step(_options("fail"), self.fail, analysis_id, error)
+
+        @DBOS.workflow(name=AMEND)
+        def amend(analysis_id: str, review_id: str) -> None:
+            try:
+                DBOS.run_step(_options("amend"), self._amendments.amend, analysis_id, review_id)
+            except Exception as error:  # noqa: BLE001 - outermost loop: no review may vanish without a word
+                DBOS.run_step(_options("fail"), self._amendments.fail, analysis_id, review_id, error)
 
         @DBOS.workflow(name=DELIVER)
         def deliver(delivery_id: str, attempt: str) -> None:
@@ -223,7 +241,7 @@ class Pipeline:
                     return  # done before a crash; deliveries may have finished since
             what = self._recall(analysis_id)
             try:
-                artifacts = self._draw(what)
+                artifacts = draw(self._renderers, what)
             except (Rejected, AnalysisFailed, IntegrityViolation) as error:
                 self.fail(analysis_id, error)
                 return
@@ -237,18 +255,6 @@ class Pipeline:
                 row.state = "rendered" if self._deliveries.start(session, rows) else "complete"
                 row.completed_at = utc_now()
                 _elapsed.record((row.completed_at - row.created_at).total_seconds())
-
-    def _draw(self, what: RenderInput) -> list[Artifact]:
-        """Artifacts in the order of `RENDERERS`; each may look at the ones before it."""
-        done: dict[ArtifactKind, Artifact] = {}
-        for kind, renderer in self._renderers.items():
-            if kind is ArtifactKind.SEG and what.analysis.finding.measurements is None:
-                continue  # no lesion, no segmentation
-            if kind is ArtifactKind.SOURCE and what.source.header.media_type == "application/dicom":
-                continue  # the PACS has it already
-            with _tracer.start_as_current_span(f"render.{kind.value}"):
-                done[kind] = renderer(RenderInput(what.analysis, what.image, what.source, dict(done)))
-        return list(done.values())
 
     # ------------------------------------------------------------------------------------------------- shared
 

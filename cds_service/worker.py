@@ -14,7 +14,14 @@ from audit.sequencer import sequence
 from cds_service.bootstrap import WITNESS, audit_folder, open_audit_signer, open_pipeline
 from cds_service.node import Node
 from dermoscopy.errors import IntegrityViolation
-from dermoscopy.workqueue import ANALYSIS_QUEUE, APPLICATION, APPLICATION_VERSION, DELIVERY_QUEUE, PULL_QUEUE
+from dermoscopy.workqueue import (
+    AMENDMENT_QUEUE,
+    ANALYSIS_QUEUE,
+    APPLICATION,
+    APPLICATION_VERSION,
+    DELIVERY_QUEUE,
+    PULL_QUEUE,
+)
 from monitoring.heartbeat import beat
 
 log = structlog.get_logger(__name__)
@@ -23,6 +30,8 @@ SEQUENCER_SECONDS = 0.5
 HEARTBEAT_SECONDS = 2.0
 DELIVERY_CONCURRENCY = 8
 PULL_POLLING_SECONDS = 1.0
+AMENDMENT_CONCURRENCY = 2
+AMENDMENT_POLLING_SECONDS = 0.5
 
 
 def worker_name(node: Node, number: int) -> str:
@@ -52,6 +61,8 @@ def running_worker(node: Node, number: int = 0) -> Iterator[None]:
     DBOS.register_queue(ANALYSIS_QUEUE, worker_concurrency=settings.worker_concurrency, polling_interval_sec=polling)
     DBOS.register_queue(DELIVERY_QUEUE, worker_concurrency=DELIVERY_CONCURRENCY, polling_interval_sec=polling)
     DBOS.register_queue(PULL_QUEUE, worker_concurrency=1, polling_interval_sec=max(polling, PULL_POLLING_SECONDS))
+    slowly = max(polling, AMENDMENT_POLLING_SECONDS)
+    DBOS.register_queue(AMENDMENT_QUEUE, worker_concurrency=AMENDMENT_CONCURRENCY, polling_interval_sec=slowly)
     stopping = threading.Event()
     chores = [
         threading.Thread(target=_repeat, args=(stopping, seconds, chore), name=name, daemon=True)

@@ -41,7 +41,7 @@ from dermoscopy.errors import Rejected
 from dermoscopy.intake import header_of
 from dermoscopy.overlay import decode_grey_png, encode_heatmap, encode_mask
 from dermoscopy.ports import BlobStore
-from dermoscopy.tables import AnalysisRow, ArtifactRow, InstanceRow
+from dermoscopy.tables import AnalysisRow, ArtifactRow, FormerArtifactRow, InstanceRow, utc_now
 
 IN_FLIGHT = ("queued", "analysed")
 """States of an analysis that has no results to show yet."""
@@ -112,9 +112,39 @@ def save_artifacts(session: Session, analysis_id: str, artifacts: Iterable[tuple
             )
             session.add(row)
         row.media_type, row.digest, row.size = artifact.media_type, digest, len(artifact.data)
-        row.uid, row.sop_class_uid = artifact.uid, artifact.sop_class_uid
+        row.uid, row.sop_class_uid, row.current = artifact.uid, artifact.sop_class_uid, True
         rows.append(row)
     return rows
+
+
+def keep_former(session: Session, row: ArtifactRow, *, revision: int) -> None:
+    """Keep what ``row`` says of an output of this ``revision`` before it changes; doing it twice changes nothing."""
+    kept = derive_id("former-artifact", row.id, row.digest, row.uid)
+    if session.get(FormerArtifactRow, kept) is None:
+        session.add(
+            FormerArtifactRow(
+                id=kept,
+                analysis_id=row.analysis_id,
+                revision=revision,
+                kind=row.kind,
+                media_type=row.media_type,
+                digest=row.digest,
+                size=row.size,
+                uid=row.uid,
+                sop_class_uid=row.sop_class_uid,
+                replaced_at=utc_now(),
+            )
+        )
+
+
+def former_artifacts(session: Session, analysis_id: str) -> list[FormerArtifactRow]:
+    """Outputs of earlier revisions, oldest first."""
+    query = (
+        select(FormerArtifactRow)
+        .where(FormerArtifactRow.analysis_id == analysis_id)
+        .order_by(col(FormerArtifactRow.revision), col(FormerArtifactRow.kind), col(FormerArtifactRow.id))
+    )
+    return list(session.execute(query).scalars())
 
 
 def load_source(session: Session, blobs: BlobStore, instance_id: str) -> SourceObject:
@@ -126,8 +156,9 @@ def load_source(session: Session, blobs: BlobStore, instance_id: str) -> SourceO
 
 
 def artifact_rows(session: Session, analysis_id: str) -> dict[ArtifactKind, ArtifactRow]:
-    """Artifacts of an analysis by kind."""
-    found = session.execute(select(ArtifactRow).where(ArtifactRow.analysis_id == analysis_id)).scalars()
+    """Artifacts of an analysis by kind; what was withdrawn is not among them."""
+    query = select(ArtifactRow).where(ArtifactRow.analysis_id == analysis_id, col(ArtifactRow.current))
+    found = session.execute(query).scalars()
     return {ArtifactKind(row.kind): row for row in found}
 
 

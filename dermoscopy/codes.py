@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from dermoscopy.domain import LesionClass, TriageTier, derive_uid
+from dermoscopy.domain import LesionClass, TriageTier, Verdict, derive_uid
 
 SNOMED = "http://snomed.info/sct"
 LOINC = "http://loinc.org"
@@ -165,6 +165,17 @@ LESION_SIZE = _local("lesion-size", "Lesion size in the image")
 LESION_BORDER = _local("lesion-border", "Lesion border in the image")
 IMAGE_QUALITY = _dcm("111101", "Image Quality")
 LESION_COLOUR = _dcm("130832", "Skin lesion color")
+
+REVIEW = _local("review", "Clinician's review of the result")
+CLINICIAN_CLASS = _local("clinician-class", "Lesion class given by a clinician")
+VERDICTS: Mapping[Verdict, Code] = MappingProxyType(
+    {
+        Verdict.CONFIRMED: _local("confirmed", "Confirmed by a clinician"),
+        Verdict.CORRECTED: _local("corrected", "Corrected by a clinician"),
+        Verdict.UNUSABLE: _local("withdrawn", "Withdrawn by a clinician: not usable"),
+        Verdict.COMMENTED: _local("commented", "Commented by a clinician"),
+    }
+)
 
 ABSTENTION_REASONS: Mapping[str, Code] = MappingProxyType(
     {

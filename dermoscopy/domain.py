@@ -374,6 +374,8 @@ class ArtifactKind(StrEnum):
     SEG = "seg"
     SR = "sr"
     SECONDARY_CAPTURE = "secondary_capture"
+    REJECTION_NOTE = "rejection_note"
+    """Names the objects that an amendment replaced (IHE RAD, Imaging Object Change Management)."""
     FHIR_BUNDLE = "fhir_bundle"
     OVERLAY = "overlay"
     HEATMAP = "heatmap"

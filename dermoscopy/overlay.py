@@ -6,8 +6,20 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dermoscopy.domain import DermoscopicImage, Finding, HeatMap, LesionClass, Mask, RGBPixels, TriageTier
+from dermoscopy.domain import (
+    DermoscopicImage,
+    Finding,
+    HeatMap,
+    LesionClass,
+    LesionMeasurements,
+    Mask,
+    ReportStatus,
+    RGBPixels,
+    TriageTier,
+)
 from dermoscopy.errors import UnreadableObject
+from dermoscopy.ports import Outlined
+from dermoscopy.reviews import UNREVIEWED, Standing
 
 NOTICE = "AI second opinion, not a diagnosis"
 CLASS_TITLES = {
@@ -25,6 +37,13 @@ _TIER_COLOURS = {
     TriageTier.UNDETERMINED: (128, 90, 190),
     TriageTier.ROUTINE: (35, 120, 200),
     TriageTier.MONITOR: (40, 150, 80),
+}
+_CLINICIAN = (80, 190, 255)
+"""Colour of an outline that a clinician drew."""
+_REVIEWED = {
+    ReportStatus.FINAL: "CONFIRMED BY CLINICIAN",
+    ReportStatus.AMENDED: "CORRECTED BY CLINICIAN",
+    ReportStatus.ENTERED_IN_ERROR: "WITHDRAWN BY CLINICIAN: DO NOT USE",
 }
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -74,14 +93,23 @@ def draw_heatmap(pixels: RGBPixels, heatmap: HeatMap, *, opacity: float = 0.45) 
     return np.rint(pixels * (1 - weight) + colours * weight).astype(np.uint8)
 
 
-def draw_overlay(image: DermoscopicImage, finding: Finding) -> RGBPixels:
-    """The picture a clinician sees: contour on the image, with triage, class, scale and notice in a band below it."""
+def draw_overlay(
+    image: DermoscopicImage, finding: Finding, reviewed: Standing = UNREVIEWED, outlined: Outlined | None = None
+) -> RGBPixels:
+    """The picture a clinician sees: contour on the image, with triage, class, scale and notice in a band below it.
+
+    After a review the band begins with what the clinician said, and their outline stands beside the algorithm's; a
+    withdrawn result shows no outline and no numbers.
+    """
     pixels = image.pixels
     scale = max(0.4, min(2.5, image.columns / 700))
-    drawn = draw_contour(pixels, finding.mask) if finding.measurements is not None else pixels.copy()
+    outlines = finding.measurements is not None and not reviewed.withdrawn
+    drawn = draw_contour(pixels, finding.mask) if outlines else pixels.copy()
+    if outlined is not None and not reviewed.withdrawn:
+        drawn = draw_contour(drawn, outlined.mask, _CLINICIAN)
     if image.spacing_mm is not None:
         _draw_scale_bar(drawn, image.spacing_mm[1], scale)
-    lines = _legend(image, finding)
+    lines = _legend(image, finding) if reviewed == UNREVIEWED else _reviewed_legend(image, finding, reviewed, outlined)
     step = int(26 * scale)
     band = np.full((step * len(lines) + step // 2, image.columns, 3), 18, np.uint8)
     band[:, : max(3, int(6 * scale))] = _TIER_COLOURS[finding.triage.tier]
@@ -104,18 +132,36 @@ def _legend(image: DermoscopicImage, finding: Finding) -> list[str]:
     else:
         named = "no class named: the algorithm abstains"
     measured = finding.measurements
-    if measured is None:
-        size = "no lesion outlined"
-    elif measured.area_mm2 is not None and measured.equivalent_diameter_mm is not None:
-        size = f"area {measured.area_mm2:.1f} mm2, diameter {measured.equivalent_diameter_mm:.1f} mm"
-    else:
-        size = f"area {measured.area_percent:.1f} % of the image, uncalibrated: no scale known"
+    size = "no lesion outlined" if measured is None else _size(measured)
     return [
         f"{finding.triage.tier.value.upper()}: melanoma risk {finding.melanoma_risk:.0%}",
         named,
         size,
         f"{NOTICE}. {finding.model.name} {finding.model.version}",
     ]
+
+
+def _reviewed_legend(
+    image: DermoscopicImage, finding: Finding, reviewed: Standing, outlined: Outlined | None
+) -> list[str]:
+    said = _REVIEWED.get(reviewed.status, "")
+    if reviewed.last is not None:
+        said += f" ({reviewed.last.at:%Y-%m-%d %H:%M} UTC)"
+    own = _legend(image, finding)
+    if reviewed.withdrawn:
+        return [said, "no class and no measurement of this image may be used", own[-1]]
+    lines = [said]
+    if reviewed.lesion_class is not None:
+        lines.append(f"clinician: {CLASS_TITLES[reviewed.lesion_class]}")
+    if outlined is not None:
+        lines.append(f"clinician's outline (blue): {_size(outlined.measurements)}")
+    return [*lines, f"AI: {own[0]}", f"AI: {own[1]}", f"AI: {own[2]}", own[3]]
+
+
+def _size(measured: LesionMeasurements) -> str:
+    if measured.area_mm2 is not None and measured.equivalent_diameter_mm is not None:
+        return f"area {measured.area_mm2:.1f} mm2, diameter {measured.equivalent_diameter_mm:.1f} mm"
+    return f"area {measured.area_percent:.1f} % of the image, uncalibrated: no scale known"
 
 
 def _draw_scale_bar(pixels: RGBPixels, column_spacing_mm: float, scale: float) -> None:

@@ -16,6 +16,8 @@ from dermoscopy.domain import (
     DeliveryReceipt,
     DermoscopicImage,
     Finding,
+    LesionMeasurements,
+    Mask,
     ModelReference,
     ReportStatus,
     Review,
@@ -89,6 +91,31 @@ class Algorithm(Protocol):
         ...
 
 
+class MeasureOutline(Protocol):
+    """Measures what a person outlined as the algorithm measures its own outline."""
+
+    def __call__(self, image: DermoscopicImage, mask: Mask) -> LesionMeasurements:
+        """``mask`` is bool [rows, columns] of the image and not empty. Raises `AnalysisFailed`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outlined:
+    """A clinician's outline, as pixels, and what was measured in it."""
+
+    mask: Mask
+    measurements: LesionMeasurements
+
+
+@dataclass(frozen=True, slots=True)
+class FormerOutput:
+    """A DICOM object of an earlier revision that was, or is now being, replaced or withdrawn."""
+
+    kind: ArtifactKind
+    uid: str
+    sop_class_uid: str
+
+
 @dataclass(frozen=True, slots=True)
 class RenderInput:
     """What a renderer may look at. ``companions`` holds the artifacts rendered before it (a bundle names the SEG)."""
@@ -99,6 +126,10 @@ class RenderInput:
     companions: Mapping[ArtifactKind, Artifact] = field(default_factory=dict)
     reviews: tuple[Review, ...] = ()
     """What clinicians said of it, oldest first."""
+    outlined: Outlined | None = None
+    """The outline that a clinician put in the place of the algorithm's, where one did."""
+    former: tuple[FormerOutput, ...] = ()
+    """What was rendered for earlier revisions, oldest first; the last of a kind is the present one's predecessor."""
 
     @property
     def status(self) -> ReportStatus:

@@ -33,6 +33,9 @@ class Standing:
         return self.status is ReportStatus.ENTERED_IN_ERROR
 
 
+UNREVIEWED = Standing(ReportStatus.PRELIMINARY)
+
+
 def standing(reviews: Sequence[Review]) -> Standing:
     """What stands after ``reviews``, oldest first."""
     lesion_class: LesionClass | None = None

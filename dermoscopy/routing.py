@@ -26,7 +26,7 @@ OUTPUTS: Final = (
     ArtifactKind.SECONDARY_CAPTURE,
     ArtifactKind.FHIR_BUNDLE,
 )
-"""What can be sent; overlay, heat-map and mask stay here."""
+"""What a rule may choose; overlay, heat-map and mask stay here, and a rejection note goes wherever a result went."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Route:
 
     def sends(self, kind: ArtifactKind, destination: str) -> bool:
         """Whether this output goes to this destination."""
-        wanted = self.outputs is None or kind.value in self.outputs
+        wanted = self.outputs is None or kind.value in self.outputs or kind is ArtifactKind.REJECTION_NOTE
         return wanted and (self.destinations is None or destination in self.destinations)
 
     def to_text(self) -> str:

@@ -81,6 +81,8 @@ class PacsDestination(BaseModel):
     """Authorities that sign its certificate; else ``dicom_tls_ca``, else those of the system."""
     tls_check_name: bool = True
     """Whether the certificate must be issued for ``host``."""
+    rejection_notes: bool = True
+    """Whether it is told by a Key Object Selection what an amendment replaced (IHE IOCM)."""
     commitment: bool = False
     """Whether it is asked to commit to what it was sent (PS3.4 J)."""
     commitment_wait_seconds: float = Field(default=3600.0, gt=0, le=7 * 86400)
@@ -113,6 +115,8 @@ class StowDestination(BaseModel):
     tls_ca: Path | None = None
     """Authorities that sign its certificate; else those that come with the client."""
     timeout_seconds: float = Field(default=30.0, gt=0, le=600)
+    rejection_notes: bool = True
+    """As for a PACS."""
 
 
 class Archive(StowDestination):

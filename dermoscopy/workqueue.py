@@ -13,6 +13,8 @@ workflow source, and after an upgrade what was in flight would never be recovere
 
 ANALYSIS_QUEUE = "analysis"
 DELIVERY_QUEUE = "delivery"
+AMENDMENT_QUEUE = "amendment"
+"""Of its own, so that a clinician's correction never waits behind a day's images or a slow PACS."""
 PULL_QUEUE = "pull"
 ANALYSE = "analyse"
 DELIVER = "deliver"
@@ -28,7 +30,7 @@ QUEUE_OF_WORKFLOW = {
     PULL: PULL_QUEUE,
     ASK_COMMITMENT: DELIVERY_QUEUE,
     END_COMMITMENT: DELIVERY_QUEUE,
-    AMEND: ANALYSIS_QUEUE,
+    AMEND: AMENDMENT_QUEUE,
 }
 
 

@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dermoscopy.domain import DermoscopicImage, LesionMeasurements, Mask, RGBPixels, ScaleSource
+from dermoscopy.errors import AnalysisFailed
 from models.colour import Colours, colours_of
-from models.hair import crossing, without_hair
-from models.scale import Ruler
+from models.hair import crossing, find_hair, without_hair
+from models.scale import Ruler, read_ruler
 
 Float64 = npt.NDArray[np.float64]
 
@@ -99,6 +100,18 @@ def measure(
         equivalent_diameter_mm=None if spacing is None else 2.0 * math.sqrt(skin_area / math.pi),
         scale_source=source,
     )
+
+
+def measure_outline(image: DermoscopicImage, mask: Mask) -> LesionMeasurements:
+    """Implements `dermoscopy.ports.MeasureOutline`: hair and ruler are looked for as in an analysis.
+
+    Raises `AnalysisFailed` if ``mask`` is empty.
+    """
+    region = largest_region(mask)
+    if region is None:
+        raise AnalysisFailed("the outline holds no pixel: there is nothing to measure")
+    ruler = None if image.spacing_mm is not None else read_ruler(image.pixels)
+    return measure(image, region, find_hair(image.pixels), ruler)
 
 
 def outline_length(outline: Float64, sizes: Sequence[float]) -> float:

@@ -146,7 +146,9 @@ def send_output(node: Node, caller: Caller, analysis_id: str, name: str, if_none
     with node.begin() as session:
         row = find_analysis(session, analysis_id)
         found = session.execute(
-            select(ArtifactRow).where(ArtifactRow.analysis_id == analysis_id, ArtifactRow.kind == kind.value)
+            select(ArtifactRow).where(
+                ArtifactRow.analysis_id == analysis_id, ArtifactRow.kind == kind.value, col(ArtifactRow.current)
+            )
         ).scalar_one_or_none()
         if found is None or row.state not in READY:
             _explain_absence(row, title)

@@ -16,7 +16,10 @@ from dicom_listener.dicomweb_json import StoredObject
 
 SHOWN = ("accepted", "stored")
 """States of an instance that may be shown: what is held, dismissed or was given to another patient may not."""
-_KINDS = tuple(kind.value for kind in OUTPUTS if kind is not ArtifactKind.FHIR_BUNDLE)
+_KINDS = (
+    *(kind.value for kind in OUTPUTS if kind is not ArtifactKind.FHIR_BUNDLE),
+    ArtifactKind.REJECTION_NOTE.value,
+)
 
 
 def find_objects(
@@ -104,6 +107,7 @@ def _results(
         .where(
             col(row.kind).in_(_KINDS),
             col(row.uid) != "",
+            col(row.current),
             col(source.state).in_(SHOWN),
             col(AnalysisRow.state).in_(READY),
         )

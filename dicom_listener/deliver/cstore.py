@@ -26,6 +26,7 @@ from dicom_listener.syntaxes import (
     EXPLICIT_LITTLE_ENDIAN,
     IMAGE_CLASSES,
     IMPLICIT_LITTLE_ENDIAN,
+    KEY_OBJECT_SELECTION,
     NATIVE_SYNTAXES,
     SECONDARY_CAPTURE,
     SEGMENTATION,
@@ -37,7 +38,16 @@ from dicom_listener.tls import ClientContext, ReloadedContext
 log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer(__name__)
 
-ACCEPTS: Final = frozenset({ArtifactKind.SOURCE, ArtifactKind.SEG, ArtifactKind.SR, ArtifactKind.SECONDARY_CAPTURE})
+ACCEPTS: Final = frozenset(
+    {
+        ArtifactKind.SOURCE,
+        ArtifactKind.SEG,
+        ArtifactKind.SR,
+        ArtifactKind.SECONDARY_CAPTURE,
+        ArtifactKind.REJECTION_NOTE,
+    }
+)
+_OWN: Final = (VERIFICATION, SEGMENTATION, COMPREHENSIVE_SR, KEY_OBJECT_SELECTION)
 _PLAIN: Final = [EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN]
 _DUPLICATE_INSTANCE: Final = 0x0111
 _PROCESSING_FAILURE: Final = 0x0110
@@ -63,8 +73,9 @@ class CStoreDestination:
         idle_seconds: float = 10.0,
         max_pdu: int = 131072,
         tls: ReloadedContext[ClientContext] | None = None,
+        rejection_notes: bool = True,
     ) -> None:
-        self._name = name
+        self._name, self._rejection_notes = name, rejection_notes
         self._host, self._port, self._called_ae = host, port, called_ae
         self._timeout, self._idle_seconds, self._max_pdu, self._tls = timeout, idle_seconds, max_pdu, tls
         self._ae = AE(ae_title=calling_ae)
@@ -84,8 +95,8 @@ class CStoreDestination:
 
     @property
     def accepts(self) -> frozenset[ArtifactKind]:
-        """The DICOM kinds."""
-        return ACCEPTS
+        """The DICOM kinds; rejection notes where the archive understands them."""
+        return ACCEPTS if self._rejection_notes else ACCEPTS - {ArtifactKind.REJECTION_NOTE}
 
     def deliver(self, artifact: Artifact, analysis: Analysis) -> DeliveryReceipt:
         """Store ``artifact`` (a Part 10 file) at the PACS; the same object again is the same SOP instance there.
@@ -218,7 +229,7 @@ def _read(artifact: Artifact) -> Dataset:
 
 def _contexts() -> list[PresentationContext]:
     """One context per compressed encoding of the image classes, so that the PACS can accept each by itself."""
-    contexts = [build_context(uid, _PLAIN) for uid in (VERIFICATION, SEGMENTATION, COMPREHENSIVE_SR)]
+    contexts = [build_context(uid, _PLAIN) for uid in _OWN]
     for uid in IMAGE_CLASSES:
         contexts.append(build_context(uid, _PLAIN))
         if uid != SECONDARY_CAPTURE:

@@ -28,7 +28,15 @@ from dicom_listener.part10 import PARSE_ERRORS
 log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer(__name__)
 
-ACCEPTS: Final = frozenset({ArtifactKind.SOURCE, ArtifactKind.SEG, ArtifactKind.SR, ArtifactKind.SECONDARY_CAPTURE})
+ACCEPTS: Final = frozenset(
+    {
+        ArtifactKind.SOURCE,
+        ArtifactKind.SEG,
+        ArtifactKind.SR,
+        ArtifactKind.SECONDARY_CAPTURE,
+        ArtifactKind.REJECTION_NOTE,
+    }
+)
 _TRANSIENT: Final = frozenset({408, 423, 425, 429, 500, 502, 503, 504})
 """Answers after which the same request may succeed; 507 and the other 5xx count too (`_transient`)."""
 _WHOLE_IN_ONE: Final = 1 << 40
@@ -50,6 +58,7 @@ class StowDestination:
         password: SecretStr | None = None,
         authorities: Path | None = None,
         timeout: float = 30.0,
+        rejection_notes: bool = True,
     ) -> None:
         """``base_url`` is the DICOMweb root, without ``/studies``. Raises `Misconfigured`."""
         parts = urlsplit(base_url)
@@ -59,7 +68,7 @@ class StowDestination:
             raise Misconfigured(f"stow destination {name!r}: give a token or a username, not both")
         if authorities is not None and not authorities.is_file():
             raise Misconfigured(f"stow destination {name!r}: tls_ca {authorities} is not a file")
-        self._name = name
+        self._name, self._rejection_notes = name, rejection_notes
         self._base = base_url.rstrip("/")
         self._token, self._timeout = token, timeout
         self._login = (username, password.get_secret_value() if password else "") if username else None
@@ -72,8 +81,8 @@ class StowDestination:
 
     @property
     def accepts(self) -> frozenset[ArtifactKind]:
-        """The DICOM kinds."""
-        return ACCEPTS
+        """The DICOM kinds; rejection notes where the archive understands them."""
+        return ACCEPTS if self._rejection_notes else ACCEPTS - {ArtifactKind.REJECTION_NOTE}
 
     def deliver(self, artifact: Artifact, analysis: Analysis) -> DeliveryReceipt:
         """Store ``artifact`` (a Part 10 file) at the server; the same object again is the same SOP instance there.

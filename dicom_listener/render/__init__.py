@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from dermoscopy.domain import ArtifactKind
 from dermoscopy.ports import Renderer
+from dicom_listener.render.rejection import render_rejection_note
 from dicom_listener.render.secondary_capture import render_secondary_capture
 from dicom_listener.render.seg import render_seg
 from dicom_listener.render.source import render_source, source_dataset
@@ -25,4 +26,7 @@ RENDERERS: Mapping[ArtifactKind, Renderer] = MappingProxyType(
     }
 )
 
-__all__ = ["RENDERERS", "source_dataset"]
+REJECTION: Mapping[ArtifactKind, Renderer] = MappingProxyType({ArtifactKind.REJECTION_NOTE: render_rejection_note})
+"""Of an amended report only, and after everything that it has replaced."""
+
+__all__ = ["REJECTION", "RENDERERS", "source_dataset"]

@@ -22,10 +22,11 @@ from pydicom.sr.coding import Code as DicomCode
 from pydicom.valuerep import DSfloat
 
 from dermoscopy.codes import Code
-from dermoscopy.domain import Artifact, ArtifactKind, PatientIdentity, derive_uid
+from dermoscopy.domain import Artifact, ArtifactKind, PatientIdentity
 from dermoscopy.identifiers import series_uid
 from dermoscopy.ports import RenderInput
 from dicom_listener.part10 import MANUFACTURER, file_meta
+from dicom_listener.render.revisions import made_at, result_uid, revision_of
 from dicom_listener.syntaxes import EXPLICIT_LITTLE_ENDIAN
 
 DEVICE_NOTE: Final = "AI second opinion, not a diagnosis"
@@ -35,6 +36,7 @@ SERIES_NUMBERS: Final = {
     ArtifactKind.SEG: 901,
     ArtifactKind.SR: 902,
     ArtifactKind.SECONDARY_CAPTURE: 903,
+    ArtifactKind.REJECTION_NOTE: 904,
 }
 
 _PERSON: Final = ("PatientName", "PatientBirthDate", "PatientSex", "PatientAge", "OtherPatientIDsSequence")
@@ -122,11 +124,6 @@ def lossy_history(source: Dataset, transfer_syntax_uid: str) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------- what highdicom is given to use
 
 
-def result_uid(kind: ArtifactKind, what: RenderInput) -> str:
-    """SOP Instance UID of our object of ``kind``: derived, so that a repeat is the same object."""
-    return derive_uid(kind.value, what.analysis.id)
-
-
 def stand_in(source: Dataset) -> Dataset:
     """``source`` as highdicom needs it: its UIDs, and empty type 2 attributes.
 
@@ -138,15 +135,16 @@ def stand_in(source: Dataset) -> Dataset:
 
 def common(what: RenderInput, source: Dataset, kind: ArtifactKind) -> dict[str, Any]:
     """Arguments of every highdicom object: identity, series, equipment, times (PS3.3 C.7.3.1, C.7.5.1, C.12.1)."""
-    date, time = _created(what, source)
+    created = local_time(what.analysis.created_at, source)
+    date, time = _date_and_time(made_at(kind, what), source)
     model, inference = what.analysis.finding.model, what.analysis.finding.inference
     return {
         "sop_instance_uid": result_uid(kind, what),
-        "instance_number": 1,
+        "instance_number": 1 + revision_of(kind, what),
         "series_instance_uid": series_uid(kind, what.analysis.id),
         "series_number": SERIES_NUMBERS[kind],
-        "series_date": date,
-        "series_time": time,
+        "series_date": f"{created:%Y%m%d}",
+        "series_time": f"{created:%H%M%S.%f}",
         "content_date": date,
         "content_time": time,
         "manufacturer": MANUFACTURER,
@@ -167,18 +165,19 @@ def local_time(moment: datetime, source: Dataset) -> datetime:
         return moment.astimezone(UTC)
 
 
-def _created(what: RenderInput, source: Dataset) -> tuple[str, str]:
-    created = local_time(what.analysis.created_at, source)
-    return f"{created:%Y%m%d}", f"{created:%H%M%S.%f}"
+def _date_and_time(moment: datetime, source: Dataset) -> tuple[str, str]:
+    local = local_time(moment, source)
+    return f"{local:%Y%m%d}", f"{local:%H%M%S.%f}"
 
 
 # -------------------------------------------------------------------------------------------- what is put in afterwards
 
 
-def complete(result: Dataset, what: RenderInput, source: Dataset) -> None:
+def complete(result: Dataset, what: RenderInput, source: Dataset, kind: ArtifactKind) -> None:
     """Patient and study of ``source`` into ``result``, and our times where highdicom took the clock's."""
-    result.InstanceCreationDate, result.InstanceCreationTime = date, time = _created(what, source)
-    for equipment in result.ContributingEquipmentSequence:
+    date, time = _date_and_time(made_at(kind, what), source)
+    result.InstanceCreationDate, result.InstanceCreationTime = date, time
+    for equipment in result.get("ContributingEquipmentSequence", []):
         equipment.ContributionDateTime = date + time
     if source.get("TimezoneOffsetFromUTC"):
         result.TimezoneOffsetFromUTC = str(source.TimezoneOffsetFromUTC)

@@ -6,9 +6,10 @@ import numpy as np
 from highdicom.sc import SCImage
 from pydicom.sr.codedict import codes
 
-from dermoscopy.domain import Artifact, ArtifactKind
+from dermoscopy.domain import Artifact, ArtifactKind, ReportStatus, RGBPixels
 from dermoscopy.overlay import draw_overlay
 from dermoscopy.ports import RenderInput
+from dermoscopy.reviews import standing
 from dicom_listener.part10 import MANUFACTURER
 from dicom_listener.render.modules import (
     DEVICE_NOTE,
@@ -29,13 +30,25 @@ from dicom_listener.syntaxes import EXPLICIT_LITTLE_ENDIAN
 _PURPOSE = codes.DCM.SourceImageForImageProcessingOperation
 
 
+_STATUS = {
+    ReportStatus.PRELIMINARY: "Lesion outline and legend drawn on the image",
+    ReportStatus.FINAL: "Lesion outline and legend drawn on the image; confirmed by clinician",
+    ReportStatus.AMENDED: "Lesion outline and legend drawn on the image; corrected by clinician",
+    ReportStatus.ENTERED_IN_ERROR: "Result withdrawn by clinician, do not use; the image without outline",
+}
+
+
+def _drawn(what: RenderInput) -> RGBPixels:
+    return draw_overlay(what.image, what.analysis.finding, standing(what.reviews), what.outlined)
+
+
 def render_secondary_capture(what: RenderInput) -> Artifact:
     """Contour, legend and notice drawn on the image, uncompressed 8-bit RGB, burned-in annotation stated."""
     image = what.image
     source = source_dataset(what.source, image)
     result = SCImage.from_ref_dataset(
         stand_in(source),
-        pixel_array=np.ascontiguousarray(draw_overlay(image, what.analysis.finding), dtype=np.uint8),
+        pixel_array=np.ascontiguousarray(_drawn(what), dtype=np.uint8),
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
@@ -52,7 +65,7 @@ def render_secondary_capture(what: RenderInput) -> Artifact:
         DateOfSecondaryCapture=result.ContentDate,
         TimeOfSecondaryCapture=result.ContentTime,
         ImageType=["DERIVED", "SECONDARY"],
-        DerivationDescription=f"Lesion outline and legend drawn on the image; {DEVICE_NOTE}",
+        DerivationDescription=f"{_STATUS[what.status]}; {DEVICE_NOTE}",
         SourceImageSequence=[put(reference(source), PurposeOfReferenceCodeSequence=[code_item(_PURPOSE)])],
         BurnedInAnnotation="YES",
         **lossy_history(source, what.source.header.transfer_syntax_uid),
@@ -62,5 +75,5 @@ def render_secondary_capture(what: RenderInput) -> Artifact:
     elif image.aspect != 1.0:
         put(result, PixelAspectRatio=[str(round(1000 * image.aspect)), "1000"])
     put_laterality(result, str(source.get("ImageLaterality") or source.get("Laterality") or ""))
-    complete(result, what, source)
+    complete(result, what, source, ArtifactKind.SECONDARY_CAPTURE)
     return artifact(ArtifactKind.SECONDARY_CAPTURE, result)

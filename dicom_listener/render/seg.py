@@ -17,6 +17,7 @@ from dermoscopy.codes import ARTIFICIAL_INTELLIGENCE, SEGMENT_CATEGORY, SEGMENT_
 from dermoscopy.domain import Artifact, ArtifactKind, derive_uid
 from dermoscopy.errors import AnalysisFailed
 from dermoscopy.ports import RenderInput
+from dermoscopy.reviews import standing
 from dicom_listener.render.modules import (
     DEVICE_NOTE,
     artifact,
@@ -28,10 +29,13 @@ from dicom_listener.render.modules import (
     put,
     stand_in,
 )
+from dicom_listener.render.reviewed import person_name
 from dicom_listener.render.source import source_dataset
 from dicom_listener.syntaxes import VL_PHOTOGRAPHIC
 
 SEGMENT_NUMBER: Final = 1
+MANUAL: Final = "MANUAL"
+CORRECTED_NOTE: Final = "Lesion outline corrected by a clinician"
 _CLASS_WITHOUT_FRAMES: Final = VL_PHOTOGRAPHIC
 _GREEN: Final = CIELabColor.from_dicom_value((52428, 9252, 50886))
 """The green of the drawn contour."""
@@ -43,27 +47,29 @@ def render_seg(what: RenderInput) -> Artifact:
     Raises `AnalysisFailed` when no lesion was found or the mask has another size than the image: there is no SEG then.
     """
     finding, image = what.analysis.finding, what.image
-    if finding.measurements is None or not finding.mask.any():
+    mask = finding.mask if what.outlined is None else what.outlined.mask
+    if (finding.measurements is None and what.outlined is None) or not mask.any():
         raise AnalysisFailed("no lesion was outlined: there is nothing to segment")
-    if finding.mask.shape != (image.rows, image.columns):
-        raise AnalysisFailed(f"mask of {finding.mask.shape} does not fit the image of {(image.rows, image.columns)}")
+    if mask.shape != (image.rows, image.columns):
+        raise AnalysisFailed(f"mask of {mask.shape} does not fit the image of {(image.rows, image.columns)}")
     source = source_dataset(what.source, image)
     result = Segmentation(
         source_images=[_on_a_plane(what, source)],
-        pixel_array=finding.mask.astype(bool, copy=False),
+        pixel_array=mask.astype(bool, copy=False),
         segmentation_type="BINARY",
         segment_descriptions=[_segment(what, source)],
         series_description=f"Lesion outline by AI{', uncalibrated' if not image.spacing_mm else ''}",
         content_label="LESION",
-        content_description=DEVICE_NOTE,
+        content_description=DEVICE_NOTE if what.outlined is None else CORRECTED_NOTE,
         **common(what, source, ArtifactKind.SEG),
     )
-    put(result, PatientOrientation=None, ContentCreatorName=None)
+    drawn_by = next((one for one in reversed(what.reviews) if one.outline), None)
+    put(result, PatientOrientation=None, ContentCreatorName=person_name(drawn_by) if drawn_by else None)
     organization = derive_uid("dimension-organization", what.analysis.id)
     for item in (*result.DimensionOrganizationSequence, *result.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization
     _name_class(result, source)
-    complete(result, what, source)
+    complete(result, what, source, ArtifactKind.SEG)
     return artifact(ArtifactKind.SEG, result)
 
 
@@ -103,16 +109,26 @@ def _name_class(result: Dataset, source: Dataset) -> None:
             element.value = str(source.SOPClassUID)
 
 
+def _how(what: RenderInput) -> str:
+    """Segment Algorithm Type (0062,0008): a clinician corrects the algorithm's outline, or draws where it had none."""
+    if what.outlined is None:
+        return "AUTOMATIC"
+    return MANUAL if what.analysis.finding.measurements is None else "SEMIAUTOMATIC"
+
+
 def _segment(what: RenderInput, source: Dataset) -> SegmentDescription:
-    model, site_code = what.analysis.finding.model, what.analysis.header.body_site_code
+    model = what.analysis.finding.model
+    site_code = standing(what.reviews).body_site_code or what.analysis.header.body_site_code
     tracking_id, tracking_uid = tracking(what, source)
     segment = SegmentDescription(
         segment_number=SEGMENT_NUMBER,
         segment_label="Lesion",
         segmented_property_category=coded(SEGMENT_CATEGORY),
         segmented_property_type=coded(SEGMENT_TYPE),
-        algorithm_type="AUTOMATIC",
-        algorithm_identification=AlgorithmIdentificationSequence(
+        algorithm_type=_how(what),
+        algorithm_identification=None
+        if _how(what) == MANUAL
+        else AlgorithmIdentificationSequence(
             name=model.name[:64],
             family=coded(ARTIFICIAL_INTELLIGENCE),
             version=model.version[:64],
@@ -124,5 +140,6 @@ def _segment(what: RenderInput, source: Dataset) -> SegmentDescription:
         display_color=_GREEN,
     )
     scale = "" if what.image.spacing_mm else ", uncalibrated (no scale known, unit pixels)"
-    segment.SegmentDescription = f"Largest lesion in the image{scale}; {DEVICE_NOTE}"
+    whose = f"Largest lesion in the image{scale}; {DEVICE_NOTE}"
+    segment.SegmentDescription = whose if what.outlined is None else f"{CORRECTED_NOTE}{scale}"
     return segment

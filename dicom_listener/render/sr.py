@@ -17,9 +17,10 @@ from pydicom.sr.coding import Code as DicomCode
 
 from dermoscopy import codes
 from dermoscopy.codes import Code
-from dermoscopy.domain import Artifact, ArtifactKind, ScaleSource, derive_uid
+from dermoscopy.domain import Artifact, ArtifactKind, LesionMeasurements, ReportStatus, ScaleSource, derive_uid
 from dermoscopy.identifiers import series_uid
 from dermoscopy.ports import RenderInput
+from dermoscopy.reviews import UNREVIEWED, Standing, standing
 from dicom_listener.part10 import MANUFACTURER
 from dicom_listener.render.modules import (
     DEVICE_NOTE,
@@ -28,12 +29,15 @@ from dicom_listener.render.modules import (
     common,
     complete,
     put,
-    result_uid,
     stand_in,
 )
+from dicom_listener.render.reviewed import attest, observed_by_person, review_group, sites
+from dicom_listener.render.revisions import result_uid
 from dicom_listener.render.seg import SEGMENT_NUMBER, tracking
 from dicom_listener.render.source import source_dataset
 from dicom_listener.syntaxes import SEGMENTATION
+
+Group = sr.PlanarROIMeasurementsAndQualitativeEvaluations | sr.MeasurementsAndQualitativeEvaluations
 
 _CONTAINS: Final = sr.RelationshipTypeValues.CONTAINS
 _COMMENT: Final = dicom.DCM.Comment
@@ -44,16 +48,16 @@ _LIBRARY_GROUP: Final = dicom.DCM.ImageLibraryGroup
 
 
 def render_sr(what: RenderInput) -> Artifact:
-    """The report, flagged complete, preliminary and unverified: a clinician has not confirmed it."""
+    """The report, flagged complete, preliminary and unverified until a clinician has reviewed it.
+
+    A reviewed one says what the clinician says beside what the algorithm says; a withdrawn one says only that.
+    """
     source = source_dataset(what.source, what.image)
-    outlined = what.analysis.finding.measurements is not None
+    outlined = exists_segmentation(what)
     report = sr.MeasurementReport(
         observation_context=_observer(what),
         procedure_reported=coded(codes.DERMATOSCOPY),
-        imaging_measurements=[
-            *([_lesion_group(what, source)] if outlined else []),
-            _image_group(what, source),
-        ],
+        imaging_measurements=_groups(what, source),
     )
     evidence = [stand_in(source), *([_segmentation(what, source)] if outlined else [])]
     result = sr.ComprehensiveSR(
@@ -68,9 +72,58 @@ def render_sr(what: RenderInput) -> Artifact:
     )
     result.ContentSequence = report[0].ContentSequence
     result.ContentSequence.insert(len(result.ContentSequence) - 1, _image_library(source))
-    result.CompletionFlagDescription = DEVICE_NOTE
-    complete(result, what, source)
+    withdrawn = what.status is ReportStatus.ENTERED_IN_ERROR
+    result.CompletionFlagDescription = "Withdrawn by a clinician: do not use" if withdrawn else DEVICE_NOTE
+    attest(result, what, source)
+    complete(result, what, source, ArtifactKind.SR)
     return artifact(ArtifactKind.SR, result)
+
+
+def exists_segmentation(what: RenderInput) -> bool:
+    """Whether there is a segmentation that the report refers to."""
+    if what.status is ReportStatus.ENTERED_IN_ERROR:
+        return False
+    return what.outlined is not None or what.analysis.finding.measurements is not None
+
+
+def _groups(what: RenderInput, source: Dataset) -> list[Group]:
+    """The measurement groups: the clinician's first, then the algorithm's own."""
+    clinician: list[Group] = []
+    if what.revision:
+        clinician.append(review_group(what, source))
+    if what.status is ReportStatus.ENTERED_IN_ERROR:
+        return clinician
+    if what.outlined is not None:
+        group = _lesion_group(what, source, what.outlined.measurements, standing(what.reviews))
+        observed_by_person(group, what)
+        note = "Outline drawn by a clinician; measured in it by this service."
+        group[0].ContentSequence.append(_text(_COMMENT, note))
+        clinician.append(group)
+    measured = what.analysis.finding.measurements
+    if measured is None:
+        return [*clinician, _image_group(what, source)]
+    own = _lesion_group(what, source, measured) if what.outlined is None else _replaced_group(what, source, measured)
+    return [*clinician, own, _image_group(what, source)]
+
+
+def _replaced_group(
+    what: RenderInput, source: Dataset, measured: LesionMeasurements
+) -> sr.MeasurementsAndQualitativeEvaluations:
+    """What the algorithm measured in its own outline, which is not the segmentation any more (TID 1501)."""
+    tracking_id, tracking_uid = tracking(what, source)
+    values = [(row, getattr(measured, row.attribute)) for row in codes.MEASUREMENTS]
+    group = sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(uid=tracking_uid, identifier=tracking_id),
+        finding_category=coded(codes.SEGMENT_CATEGORY),
+        finding_type=coded(codes.SEGMENT_TYPE),
+        finding_sites=_sites(what),
+        algorithm_id=_algorithm(what),
+        measurements=[_number(row.concept, value, row.unit) for row, value in values if value is not None],
+        source_images=[sr.SourceImageForMeasurementGroup(str(source.SOPClassUID), str(source.SOPInstanceUID))],
+    )
+    note = "Measured by the algorithm in its own outline, which a clinician has replaced."
+    group[0].ContentSequence.append(_text(_COMMENT, note))
+    return group
 
 
 def _references(root: Dataset, evidence: Sequence[Dataset]) -> Dataset:
@@ -136,9 +189,13 @@ def _image_library(source: Dataset) -> sr.ContainerContentItem:
 # ----------------------------------------------------------------------------------------------- the measurement groups
 
 
-def _lesion_group(what: RenderInput, source: Dataset) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
-    """Measurements of the segmented lesion (TID 1410); millimetres only where the image states its scale."""
-    measured = what.analysis.finding.measurements
+def _lesion_group(
+    what: RenderInput, source: Dataset, measured: LesionMeasurements, corrected: Standing | None = None
+) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
+    """Measurements of the segmented lesion (TID 1410); millimetres only where the image states its scale.
+
+    ``corrected`` is what stands where the outline is a clinician's: then no algorithm is named as its author.
+    """
     tracking_id, tracking_uid = tracking(what, source)
     segment = sr.ReferencedSegmentationFrame(
         sop_class_uid=SEGMENTATION,
@@ -155,11 +212,11 @@ def _lesion_group(what: RenderInput, source: Dataset) -> sr.PlanarROIMeasurement
         referenced_segment=segment,
         finding_category=coded(codes.SEGMENT_CATEGORY),
         finding_type=coded(codes.SEGMENT_TYPE),
-        finding_sites=_sites(what),
-        algorithm_id=_algorithm(what),
+        finding_sites=_sites(what) if corrected is None else sites(what, corrected),
+        algorithm_id=_algorithm(what) if corrected is None else None,
         measurements=[_number(row.concept, value, row.unit) for row, value in values if value is not None],
     )
-    if measured is not None and measured.scale_source is ScaleSource.RULER:
+    if measured.scale_source is ScaleSource.RULER:
         note = "Calibrated by ruler marks read in the image, not by its header."
         group[0].ContentSequence.append(_text(_COMMENT, note))
     elif what.image.spacing_mm is None:
@@ -205,11 +262,7 @@ def _image_group(what: RenderInput, source: Dataset) -> sr.MeasurementsAndQualit
 
 def _sites(what: RenderInput) -> list[sr.FindingSite]:
     """Finding Site with its laterality (TID 1501 row 9), where the image states one."""
-    header = what.analysis.header
-    if not header.body_site_code:
-        return []
-    side = codes.LATERALITY.get(header.laterality)
-    return [sr.FindingSite(coded(codes.site(header.body_site_code)), laterality=coded(side) if side else None)]
+    return sites(what, UNREVIEWED)
 
 
 def _algorithm(what: RenderInput) -> sr.AlgorithmIdentification:

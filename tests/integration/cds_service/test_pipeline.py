@@ -48,6 +48,7 @@ from dermoscopy.patients import IssuerMap
 from dermoscopy.settings import Settings
 from dermoscopy.tables import AnalysisRow, ArtifactRow, DeliveryRow, HoldRow
 from dermoscopy.workqueue import ANALYSIS_QUEUE, APPLICATION, APPLICATION_VERSION, DELIVERY_QUEUE, DurableWorkQueue
+from models.measure import measure_outline
 from tests.findings import drawn_lesion, make_finding, make_header
 from tests.peers.processes import wait_until
 
@@ -134,7 +135,7 @@ class Bench:
 @contextmanager
 def running(node: Node, bench: Bench) -> Iterator[Pipeline]:
     renderers = {ArtifactKind.OVERLAY: _overlay}
-    pipeline = Pipeline(node, bench.algorithm, bench.decode, renderers, [bench.destination])
+    pipeline = Pipeline(node, bench.algorithm, bench.decode, renderers, [bench.destination], measure=measure_outline)
     DBOS(
         config={
             "name": APPLICATION,
@@ -257,7 +258,12 @@ def test_steps_that_run_twice_change_nothing(bench: Bench) -> None:
     bench.reached(receipt, "complete")
     before = bench.actions()
     pipeline = Pipeline(
-        bench.node, bench.algorithm, bench.decode, {ArtifactKind.OVERLAY: _overlay}, [bench.destination]
+        bench.node,
+        bench.algorithm,
+        bench.decode,
+        {ArtifactKind.OVERLAY: _overlay},
+        [bench.destination],
+        measure=measure_outline,
     )
     assert pipeline.analyse(receipt.analysis_id)
     pipeline.render(receipt.analysis_id)
