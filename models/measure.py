@@ -2,8 +2,9 @@
 
 Everything is measured on the largest 8-connected region of the mask with its holes filled. Shape is measured on the
 skin, not on the pixel grid: where the image states different row and column spacings, moments, outline and folding use
-millimetres; without a scale they use the shape of the pixels, square if nothing is said of it. Values named ``…_px`` stay in source pixels. A scale that
-the image states comes before one that was read from a ruler in it. Under hair no colour is counted.
+millimetres; without a scale they use the shape of the pixels, square if nothing is said of it. Values named ``…_px``
+stay in source pixels. A scale that the image states comes before one that was read from a ruler in it. Under hair no
+colour is counted.
 """
 
 from __future__ import annotations
