@@ -84,7 +84,7 @@ def _reviewed(draft: Draft) -> list[str]:
     if draft.resited and (site := draft.body_site):
         said.append(f"Body site corrected: {site['text']}.")
     if stands.outline:
-        said.append("The outline was drawn anew; the algorithm's measures of shape and colour do not stand.")
+        said.append("The outline was drawn anew; all measures are of the new one.")
     comments = [sentence(f"Comment: {r.comment}") for r in draft.what.reviews if r.changes_report and r.comment]
     return [*said, *comments, "What the algorithm said:"]
 
@@ -106,7 +106,7 @@ def _statements(draft: Draft) -> list[str]:
         said.append("The algorithm names no class.")
         if finding.abstention and finding.abstention not in triage.reason:
             said.append(f"It abstains: {finding.abstention}.")
-    if finding.measurements is None:
+    if finding.measurements is None and not draft.stands.outline:
         said.append("No lesion was found in the image.")
     said.append(f"Algorithm: {finding.model.name} {finding.model.version}.")
     return [sentence(part) for part in said if part]

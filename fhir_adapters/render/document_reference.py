@@ -6,12 +6,14 @@ from dermoscopy import codes
 from dermoscopy.codes import Code
 from dermoscopy.domain import Artifact, ArtifactKind
 from dermoscopy.identifiers import dicom_urn
+from dermoscopy.ports import FormerOutput
 from fhir_adapters.elements import JsonObject, ai_asserted, attachment, concept, dicom_identifier, own_identifier
 from fhir_adapters.render.draft import Draft
 
 SOP_CLASSES = "urn:oid:1.2.840.10008.2.6.1"
 """DICOM UIDs as a code system (DCMUID, PS3.16 table 8-1): says what is inside better than the media type."""
 
+_WITHDRAWN = {"status": "entered-in-error", "docStatus": "entered-in-error"}
 DOCUMENTS: dict[ArtifactKind, tuple[Code, str]] = {
     ArtifactKind.SEG: (codes.MODALITY_SEGMENTATION, "Lesion segmentation (DICOM SEG)"),
     ArtifactKind.SR: (codes.MODALITY_REPORT, "Measurement report (DICOM SR, TID 1500)"),
@@ -20,19 +22,24 @@ DOCUMENTS: dict[ArtifactKind, tuple[Code, str]] = {
 
 
 def document_references(draft: Draft) -> list[JsonObject]:
-    """One for each DICOM object that was rendered before this bundle.
+    """One for each DICOM object that was rendered before this bundle; one that was withdrawn since says so.
 
     Their address is the UID; `fhir_adapters.addressing` puts a DICOMweb address there where one is known.
     """
-    return [
-        _document(draft, kind, draft.what.companions[kind], modality, title)
-        for kind, (modality, title) in DOCUMENTS.items()
-        if kind in draft.what.companions
-    ]
+    former = {one.kind: one for one in draft.what.former}
+    made = []
+    for kind, (modality, title) in DOCUMENTS.items():
+        if (artifact := draft.what.companions.get(kind)) is not None:
+            content = attachment(artifact.data, artifact.media_type, title, draft.created)
+            made.append(_document(draft, artifact, content, modality))
+        elif (gone := former.get(kind)) is not None:
+            content = {"contentType": "application/dicom", "title": title}
+            made.append({**_document(draft, gone, content, modality), **_WITHDRAWN})
+    return made
 
 
-def _document(draft: Draft, kind: ArtifactKind, artifact: Artifact, modality: Code, title: str) -> JsonObject:
-    content = attachment(artifact.data, artifact.media_type, title, draft.created)
+def _document(draft: Draft, artifact: Artifact | FormerOutput, content: JsonObject, modality: Code) -> JsonObject:
+    kind, title = artifact.kind, content["title"]
     document: JsonObject = {
         "resourceType": "DocumentReference",
         "meta": ai_asserted(),

@@ -23,7 +23,7 @@ from fhir_adapters.elements import (
     sentence,
 )
 from fhir_adapters.render.body_structure import lesion_reference
-from fhir_adapters.render.corrected import reclassified, resized
+from fhir_adapters.render.corrected import reclassified, remeasured
 from fhir_adapters.render.draft import OBSERVATION_KINDS, Draft
 
 _SHAPE = ("area", "diameter", "asymmetry", "border", "colour")
@@ -36,12 +36,13 @@ def observations(draft: Draft) -> list[JsonObject]:
 
     Where a clinician corrected the class, the algorithm's own follows as one more.
     """
+    outlined = draft.what.outlined
     answers = [
         _classification(draft),
         _risk(draft, "melanoma-risk", codes.MELANOMA_RISK, draft.finding.melanoma_risk),
         _risk(draft, "malignancy-risk", codes.MALIGNANCY_RISK, draft.finding.malignancy_risk),
         _triage(draft),
-        *_measured(draft, draft.finding.measurements),
+        *_measured(draft, outlined.measurements if outlined else draft.finding.measurements),
         _quality(draft),
     ]
     assert len(answers) == len(OBSERVATION_KINDS)
@@ -55,7 +56,7 @@ def _reviewed(draft: Draft, kind: str, found: JsonObject) -> JsonObject:
     if kind == "classification" and stands.lesion_class:
         return reclassified(draft, found)
     if kind in _SHAPE and stands.outline:
-        return resized(draft, kind, found)
+        return remeasured(draft, found)
     if kind == "classification" and stands.last and not stands.withdrawn:
         found["meta"] = asserted(codes.AI_ASSERTED, codes.CLINICIAN_ASSERTED)
     return found

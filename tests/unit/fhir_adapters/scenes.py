@@ -29,7 +29,7 @@ from dermoscopy.domain import (
     Verdict,
     derive_uid,
 )
-from dermoscopy.ports import RenderInput
+from dermoscopy.ports import FormerOutput, Outlined, RenderInput
 from tests.findings import called_otherwise, not_answered
 
 CREATED = datetime(2026, 3, 14, 9, 26, 53, 589000, tzinfo=UTC)
@@ -197,6 +197,10 @@ CONFIRMED = review(1, Verdict.CONFIRMED)
 CLASS_CORRECTED = review(1, Verdict.CORRECTED, lesion_class=LesionClass.NV, comment="Globular pattern")
 SITE_CORRECTED = review(2, Verdict.CORRECTED, body_site_code="75093004", laterality="R")
 OUTLINE_CORRECTED = review(3, Verdict.CORRECTED, outline=((10.0, 10.0), (30.0, 10.0), (30.0, 30.0), (10.0, 30.0)))
+OUTLINED = Outlined(
+    np.pad(np.ones((20, 20), bool), ((10, 30), (10, 50))),
+    dataclasses.replace(MEASUREMENTS, area_px=400.0, area_mm2=1.0, asymmetry=0.01),
+)
 UNUSABLE = review(4, Verdict.UNUSABLE, comment="Another patient's arm", reviewer="token-2", reviewer_name="")
 COMMENTED = review(1, Verdict.COMMENTED, comment="Please look again")
 
@@ -232,8 +236,13 @@ SCENES: dict[str, RenderInput] = {
     "class-corrected": render_input(reviews=(CLASS_CORRECTED,)),
     "abstained-corrected": render_input(analysis(abstained()), reviews=(CLASS_CORRECTED,)),
     "site-corrected": render_input(reviews=(SITE_CORRECTED,)),
-    "outline-corrected": render_input(reviews=(OUTLINE_CORRECTED,)),
-    "no-lesion-outlined": render_input(analysis(without_lesion(), spacing_mm=None), reviews=(OUTLINE_CORRECTED,)),
-    "all-corrected": render_input(reviews=(CLASS_CORRECTED, SITE_CORRECTED, OUTLINE_CORRECTED)),
-    "withdrawn": render_input(reviews=(CLASS_CORRECTED, SITE_CORRECTED, OUTLINE_CORRECTED, UNUSABLE)),
+    "outline-corrected": render_input(reviews=(OUTLINE_CORRECTED,), outlined=OUTLINED),
+    "outline-unmeasured": render_input(reviews=(OUTLINE_CORRECTED,)),
+    "no-lesion-outlined": render_input(analysis(without_lesion()), reviews=(OUTLINE_CORRECTED,), outlined=OUTLINED),
+    "all-corrected": render_input(reviews=(CLASS_CORRECTED, SITE_CORRECTED, OUTLINE_CORRECTED), outlined=OUTLINED),
+    "withdrawn": render_input(
+        reviews=(CLASS_CORRECTED, SITE_CORRECTED, UNUSABLE),
+        companions={kind: made for kind, made in companions().items() if kind is not ArtifactKind.SEG},
+        former=(FormerOutput(ArtifactKind.SEG, derive_uid("test", "seg"), "1.2.840.10008.5.1.4.1.1.66.4"),),
+    ),
 }
