@@ -63,17 +63,20 @@ def peer_of(pacs: PacsDestination) -> tuple[str, int, str]:
 
 
 def ask_when_settled(node: Node, session: Session, analysis_id: str, destination: str) -> None:
-    """Start a transaction about what waits for one, once no first attempt of this analysis to this PACS is to come.
+    """Start a transaction about what waits for one, once no attempt of this analysis at this PACS is due.
 
-    Objects that are retried or held do not keep the others waiting. The analysis must be locked.
+    Objects that are tried again later, or held, do not keep the others waiting. The analysis must be locked.
     """
     pacs = asks(node.settings, destination)
     if pacs is None:
         return
     session.flush()
     here = (col(DeliveryRow.analysis_id) == analysis_id, col(DeliveryRow.destination) == destination)
-    to_come = select(func.count()).where(*here, col(DeliveryRow.state) == DeliveryState.PENDING.value)
-    if session.execute(to_come).scalar_one():
+    retried = col(DeliveryRow.state) == DeliveryState.RETRYING.value
+    due = (col(DeliveryRow.state) == DeliveryState.PENDING.value) | (
+        retried & (col(DeliveryRow.next_attempt_at) <= utc_now())
+    )
+    if session.execute(select(func.count()).where(*here, due)).scalar_one():
         return
     stored = select(DeliveryRow, ArtifactRow.sop_class_uid).join(
         ArtifactRow, col(ArtifactRow.id) == col(DeliveryRow.artifact_id)
