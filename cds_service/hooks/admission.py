@@ -58,7 +58,7 @@ class Door:
             raise NotAuthenticated(
                 "Not authenticated.", headers={"WWW-Authenticate": 'Bearer realm="dermoscopy"'}
             ) from None
-        return Caller(f"{client.name}/{client.tenant}" if client.tenant else client.name, Role.READ)
+        return Caller(f"{client.name}/{client.tenant}" if client.tenant else client.name, Role.SUBMIT)
 
     def _note(self, refused: TokenRefused, route: str) -> None:
         log.warning("cds_client.refused", reason=refused.reason, client=refused.client)

@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from cds_service.hooks.messages import SUMMARY_LIMIT, Card, Coding, Link, Source
+from cds_service.hooks.messages import SUMMARY_LIMIT, Card, Coding, Link, Source, Suggestion
+from cds_service.hooks.standing import Standing
 from dermoscopy import codes
 from dermoscopy.analyses import AnalysisSummary
-from dermoscopy.domain import LesionClass, TriageTier, derive_id
+from dermoscopy.domain import LesionClass, ReportStatus, TriageTier, derive_id
 from dermoscopy.overlay import CLASS_TITLES, NOTICE
 from dermoscopy.wording import not_excluded
 
@@ -26,6 +27,9 @@ INDICATORS: Mapping[TriageTier, Indicator] = {
     TriageTier.ROUTINE: "info",
     TriageTier.MONITOR: "info",
 }
+OVERRIDE_REASONS = [
+    Coding(system=reason.system, code=reason.code, display=reason.display) for reason in codes.OVERRIDE_REASONS
+]
 _TOPIC = Coding(system=codes.DERMATOSCOPY.system, code=codes.DERMATOSCOPY.code, display=codes.DERMATOSCOPY.display)
 
 
@@ -37,28 +41,66 @@ class CardWriter:
         self._public_url = public_url
         self._source = Source(label="Dermoscopy decision support (research)", url=public_url, topic=_TOPIC)
 
-    def finding(self, analysis: AnalysisSummary) -> Card:
-        """The result of one image."""
+    def finding(self, standing: Standing, *, note: str = "", suggestions: Sequence[Suggestion] = ()) -> Card:
+        """The result of one image; ``note`` says what it has to do with an order or a discharge."""
+        analysis, tier = standing.analysis, standing.tier
         finding = json.loads(analysis.document)["finding"]
-        tier = TriageTier(analysis.tier)
-        if analysis.primary_class:
-            title = CLASS_TITLES[LesionClass(analysis.primary_class)]
-            said = f"{title}, probability {_percent(finding['confidence'])}"
-            if finding.get("decision_note"):  # absent from rows of earlier versions
-                likeliest = max(finding["classes"], key=lambda one: float(one["probability"]))
-                title = CLASS_TITLES[LesionClass(likeliest["label"])]
-                said += f"; more probable: {title} {_percent(likeliest['probability'])}"
-            if tier is TriageTier.URGENT and analysis.primary_class != LesionClass.MEL:  # say first why it is urgent
-                said = f"melanoma risk {_percent(finding['melanoma_risk'])}, although {said}"
-        else:
-            said = "the algorithm abstains"
-        return self._card(
-            derive_id("card", self._service, analysis.id),
-            f"{codes.TRIAGE[tier].display.partition(':')[0]}: {said}{_where(analysis, ' (', ')')}",
+        said = _said(standing, finding)
+        parts = [str(standing.revision)] if standing.revision else []
+        parts += [suggestion.uuid for suggestion in suggestions]
+        card = self._card(
+            derive_id("card", self._service, analysis.id, *parts),
+            f"{codes.TRIAGE[tier].display.partition(':')[0]}: {said}{_where(standing, ' (', ')')}",
             INDICATORS[tier],
-            _detail(analysis, finding, said),
+            (f"**{_plain(note)}**\n\n" if note else "") + _detail(standing, finding, said),
             "Open image, outline and report",
             f"/analyses/{analysis.id}",
+        )
+        offered: dict[str, Any] = {"override_reasons": OVERRIDE_REASONS}
+        if suggestions:
+            offered |= {"suggestions": list(suggestions), "selection_behavior": "at-most-one"}
+        return card.model_copy(update=offered)
+
+    def withdrawn(self, standing: Standing) -> Card:
+        """A result that a clinician marked as not to be used."""
+        return self._card(
+            derive_id("card", self._service, "withdrawn", standing.analysis.id, str(standing.revision)),
+            f"A dermoscopy result was withdrawn by a clinician{_where(standing, ' (', ')')}: do not use it",
+            "info",
+            f"The image or its result is not usable. This says nothing about the lesion.\n\n_{DISCLAIMER}_",
+            "Open the analysis",
+            f"/analyses/{standing.analysis.id}",
+        )
+
+    def unfetched(self, images: Sequence[tuple[str, str]]) -> Card:
+        """Images in the chart that could not be had within this call: (key, reason)."""
+        count = len(images)
+        what = "1 image" if count == 1 else f"{count} images"
+        been = "was" if count == 1 else "were"
+        reasons = sorted({reason for _, reason in images})
+        return self._card(
+            derive_id("card", self._service, "unfetched", *sorted(key for key, _ in images)),
+            f"{what} in this chart {been} not fetched yet and not analysed; the next call tries again",
+            "info",
+            "\n".join(f"- {_plain(reason)}" for reason in reasons)
+            + f"\n\nThis says nothing about any lesion.\n\n_{DISCLAIMER}_",
+            "Open the worklist",
+            "/worklist",
+        )
+
+    def refused(self, images: Sequence[tuple[str, str]]) -> Card:
+        """Images in the chart that cannot be analysed: (key, reason)."""
+        count = len(images)
+        what = "1 image" if count == 1 else f"{count} images"
+        reasons = sorted({reason for _, reason in images})
+        return self._card(
+            derive_id("card", self._service, "refused", *sorted(key for key, _ in images)),
+            f"{what} in this chart cannot be analysed: look at {'it' if count == 1 else 'them'} yourself",
+            "warning",
+            "\n".join(f"- {_plain(reason)}" for reason in reasons)
+            + f"\n\nThis says nothing about any lesion.\n\n_{DISCLAIMER}_",
+            "Open the worklist",
+            "/worklist",
         )
 
     def under_way(self, analyses: Sequence[AnalysisSummary]) -> Card:
@@ -101,15 +143,15 @@ class CardWriter:
             "/worklist",
         )
 
-    def more(self, analyses: Sequence[AnalysisSummary]) -> Card:
+    def more(self, findings: Sequence[Standing]) -> Card:
         """Findings beyond the ones that have a card of their own."""
         return self._card(
-            derive_id("card", self._service, "more", *sorted(a.id for a in analyses)),
-            f"{len(analyses)} further dermoscopy findings of this patient are stored",
-            INDICATORS[min((TriageTier(a.tier) for a in analyses), key=list(TriageTier).index)],
+            derive_id("card", self._service, "more", *sorted(s.analysis.id for s in findings)),
+            f"{len(findings)} further dermoscopy findings of this patient are stored",
+            INDICATORS[min((s.tier for s in findings), key=list(TriageTier).index)],
             f"Less urgent than, or older than, the ones shown.\n\n_{DISCLAIMER}_",
             "Open the next one",
-            f"/analyses/{analyses[0].id}",
+            f"/analyses/{findings[0].analysis.id}",
         )
 
     def _card(self, uuid: str, summary: str, indicator: Indicator, detail: str, label: str, path: str) -> Card:
@@ -118,11 +160,31 @@ class CardWriter:
         return Card(uuid=uuid, summary=short, detail=detail, indicator=indicator, source=self._source, links=[link])
 
 
-def _detail(analysis: AnalysisSummary, finding: Mapping[str, Any], said: str) -> str:
-    triage = finding["triage"]
-    lines = [
-        f"**{_plain(said[:1].upper() + said[1:])}**",
-        "",
+def _said(standing: Standing, finding: Mapping[str, Any]) -> str:
+    """The result in one line: a clinician's word first, then what the algorithm says."""
+    analysis, tier = standing.analysis, standing.tier
+    if (corrected := standing.corrected_class) is not None:
+        return f"{CLASS_TITLES[corrected]}, as a clinician corrected it"
+    if analysis.primary_class:
+        title = CLASS_TITLES[LesionClass(analysis.primary_class)]
+        said = f"{title}, probability {_percent(finding['confidence'])}"
+        if finding.get("decision_note"):  # absent from rows of earlier versions
+            likeliest = max(finding["classes"], key=lambda one: float(one["probability"]))
+            title = CLASS_TITLES[LesionClass(likeliest["label"])]
+            said += f"; more probable: {title} {_percent(likeliest['probability'])}"
+        if tier is TriageTier.URGENT and analysis.primary_class != LesionClass.MEL:  # say first why it is urgent
+            said = f"melanoma risk {_percent(finding['melanoma_risk'])}, although {said}"
+    else:
+        said = "the algorithm abstains"
+    return said + ("; confirmed by a clinician" if standing.status is ReportStatus.FINAL else "")
+
+
+def _detail(standing: Standing, finding: Mapping[str, Any], said: str) -> str:
+    triage, analysis = finding["triage"], standing.analysis
+    lines = [f"**{_plain(said[:1].upper() + said[1:])}**", ""]
+    if standing.revision:
+        lines += [f"**Report: {standing.status.value}** after review. What follows is what the algorithm said.", ""]
+    lines += [
         f"**Triage: {analysis.tier}.** {_plain(triage['reason'])}",
         "",
         f"**Recommendation:** {_plain(triage['recommendation'])}",
@@ -141,7 +203,7 @@ def _detail(analysis: AnalysisSummary, finding: Mapping[str, Any], said: str) ->
     lines += [f"- {line}" for line in _measured(finding["measurements"])]
     if not finding["quality"]["usable"]:
         lines.append(f"- Image quality: {_plain(', '.join(finding['quality']['reasons']) or 'not usable')}")
-    where = _where(analysis, "", "")
+    where = _where(standing, "", "")
     lines += [f"- Site: {where}"] if where else []
     lines += [
         f"- Image received {analysis.created_at:%Y-%m-%d %H:%M} UTC",
@@ -166,9 +228,9 @@ def _measured(measured: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def _where(analysis: AnalysisSummary, before: str, after: str) -> str:
-    site = codes.SITES.get(analysis.body_site_code)
-    side = codes.LATERALITY.get(analysis.laterality)
+def _where(what: Standing | AnalysisSummary, before: str, after: str) -> str:
+    site = codes.SITES.get(what.body_site_code)
+    side = codes.LATERALITY.get(what.laterality)
     parts = [part.display.lower() for part in (site, side) if part is not None]
     return f"{before}{', '.join(parts)}{after}" if parts else ""
 

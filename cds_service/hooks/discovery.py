@@ -11,11 +11,13 @@ from cds_service.api.refusals import MalformedRequest, NotFound
 from cds_service.api.stored import node_of
 from cds_service.hooks import feedback
 from cds_service.hooks.admission import CdsCaller
+from cds_service.hooks.answering import cards_for
 from cds_service.hooks.calls import Call
 from cds_service.hooks.messages import Discovery, Feedback, HookAnswer, HookRequest, OperationOutcome
 from cds_service.hooks.services import Service
 
-router = APIRouter(prefix="/cds-services", tags=["CDS Hooks"])
+PREFIX = "/cds-services"
+router = APIRouter(prefix=PREFIX, tags=["CDS Hooks"])
 
 ServiceId = Annotated[str, Path(min_length=1, max_length=100, description="``id`` of a service that discovery names")]
 
@@ -48,12 +50,14 @@ def discover(request: Request, caller: CdsCaller) -> Discovery:
     response_model_exclude_none=True,
     responses=_outcomes(400, 401, 403, 404, 412, 413, 421, 503),
 )
-def call(request: Request, caller: CdsCaller, service_id: ServiceId, hook: HookRequest) -> HookAnswer:
-    """Cards from what is stored; heavy work never happens inside a call."""
+async def call(request: Request, caller: CdsCaller, service_id: ServiceId, hook: HookRequest) -> HookAnswer:
+    """Cards from what is stored; nothing heavy happens inside a call. Images of the chart are waited for a little."""
     service = _find(request, service_id)
     if hook.hook != service.description.hook:
         raise MalformedRequest(f"The service {service_id} answers the hook {service.description.hook}.")
-    return HookAnswer(cards=service.answer(Call(node_of(request), caller, request.app.state.ehr), hook))
+    state = request.app.state
+    asked = Call(node_of(request), caller, state.ehr, state.read_object)
+    return HookAnswer(cards=await cards_for(asked, service, hook, state.cds_shown))
 
 
 @router.post(

@@ -5,6 +5,7 @@ Requests are read tolerantly (unknown members are the client's own affair), answ
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
@@ -49,19 +50,43 @@ class FhirAuthorization(_Message):
     """The one patient that it is good for, if it is for one."""
 
 
-class PatientViewContext(_Message):
-    """Context of ``patient-view`` (https://cds-hooks.hl7.org/hooks/patient-view/)."""
+class HookContext(_Message):
+    """Context of the hooks that are answered (https://cds-hooks.hl7.org/hooks/patient-view/, …/order-select/ …).
+
+    Which members a hook requires is `REQUIRED`.
+    """
 
     patient_id: Annotated[str, StringConstraints(pattern=rf"^(Patient/)?{FHIR_ID}$")]
     user_id: Annotated[str, StringConstraints(pattern=rf"^[A-Za-z]{{1,64}}/{FHIR_ID}$")] = Field(
         description="Reference to the current user", examples=["Practitioner/123"]
     )
+    encounter_id: Annotated[str, StringConstraints(pattern=rf"^(Encounter/)?{FHIR_ID}$")] | None = None
+    selections: Annotated[list[Annotated[str, StringConstraints(max_length=500)]], Field(max_length=500)] | None = None
+    draft_orders: dict[str, Any] | None = Field(default=None, description="FHIR Bundle of orders that are not signed")
+
+    @property
+    def patient(self) -> str:
+        """The id alone."""
+        return self.patient_id.removeprefix("Patient/")
+
+    @property
+    def encounter(self) -> str:
+        """The id alone; empty where no encounter is named."""
+        return (self.encounter_id or "").removeprefix("Encounter/")
 
     @property
     def actor(self) -> str:
         """The user as the audit log names them; a patient or relative who looks at their own chart is not named."""
         kind = self.user_id.partition("/")[0]
         return kind if kind in ("Patient", "RelatedPerson") else self.user_id
+
+
+REQUIRED: Mapping[str, tuple[str, ...]] = {
+    "order-select": ("selections", "draftOrders"),
+    "order-sign": ("draftOrders",),
+    "encounter-discharge": ("encounterId",),
+}
+"""What a context must hold besides ``userId`` and ``patientId``, by hook."""
 
 
 class HookRequest(_Message):
@@ -71,13 +96,20 @@ class HookRequest(_Message):
     hook_instance: UUID
     fhir_server: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]{1,500}$")] | None = None
     fhir_authorization: FhirAuthorization | None = None
-    context: PatientViewContext
+    context: HookContext
     prefetch: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _authorization_needs_a_server(self) -> Self:
         if self.fhir_authorization is not None and self.fhir_server is None:
             raise ValueError("fhirServer is required when fhirAuthorization is given")
+        return self
+
+    @model_validator(mode="after")
+    def _context_is_whole(self) -> Self:
+        held = self.context.model_dump(by_alias=True, include={"encounter_id", "selections", "draft_orders"})
+        if missing := [name for name in REQUIRED.get(self.hook, ()) if held[name] is None]:
+            raise ValueError(f"the context of {self.hook} needs {' and '.join(missing)}")
         return self
 
 
@@ -103,7 +135,7 @@ class Coding(_Message):
 
 
 class OverrideReason(_Message):
-    """Why a card was overridden. The comment may say anything about anybody, so only its length is kept."""
+    """Why a card was overridden. The comment may say anything about anybody: it is kept apart from log and audit."""
 
     reason: Coding | None = None
     user_comment: Annotated[str, StringConstraints(max_length=10_000)] | None = None
@@ -150,6 +182,23 @@ class Link(_Message):
     type: Literal["absolute", "smart"] = "absolute"
 
 
+class Action(_Message):
+    """One step of a suggestion. An update carries the whole resource, its id unchanged."""
+
+    type: Literal["create", "update"]
+    description: str
+    resource: dict[str, Any]
+
+
+class Suggestion(_Message):
+    """What the clinician may take with one click."""
+
+    label: str
+    uuid: str
+    is_recommended: bool | None = None
+    actions: Annotated[list[Action], Field(min_length=1)]
+
+
 class Card(_Message):
     """One thing to tell the clinician."""
 
@@ -158,6 +207,9 @@ class Card(_Message):
     detail: str | None = None
     indicator: Literal["info", "warning", "critical"]
     source: Source
+    suggestions: Annotated[list[Suggestion], Field(min_length=1)] | None = None
+    selection_behavior: Literal["at-most-one", "any"] | None = Field(default=None, description="With suggestions")
+    override_reasons: Annotated[list[Coding], Field(min_length=1)] | None = None
     links: Annotated[list[Link], Field(min_length=1)] | None = None
 
 
@@ -176,6 +228,7 @@ class ServiceDescription(_Message):
     description: str
     prefetch: dict[str, str]
     usage_requirements: str | None = None
+    version: str | None = Field(default=None, description="Of the service; a member of CDS Hooks 3.0")
 
 
 class Discovery(_Message):

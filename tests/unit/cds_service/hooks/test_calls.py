@@ -77,7 +77,7 @@ def test_discovery_names_what_is_required(client):
     for service in services:
         assert {"hook", "id", "title", "description", "prefetch"} <= set(service)
         assert_no_empty_values(service)
-    assert services[0]["prefetch"] == {"patient": "Patient/{{context.patientId}}"}
+        assert service["prefetch"]["patient"] == "Patient/{{context.patientId}}"
 
 
 @pytest.mark.parametrize(

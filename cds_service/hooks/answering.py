@@ -1,0 +1,55 @@
+"""One call of a service, from request to cards: chart → images → stored results → cards → what is new of them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from fastapi.concurrency import run_in_threadpool
+
+from cds_service.hooks.calls import Call, Case, Chart, TakenIn
+from cds_service.hooks.charts import open_chart
+from cds_service.hooks.images import settle, take_in
+from cds_service.hooks.messages import Card, HookRequest
+from cds_service.hooks.services import Service
+from cds_service.hooks.shown import ShownCards
+from cds_service.hooks.standing import records_of
+from cds_service.hooks.traces import leave_leaf
+from dermoscopy.ports import JsonValue
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    chart: Chart
+    images: TakenIn
+
+
+async def cards_for(call: Call, service: Service, request: HookRequest, shown: ShownCards) -> list[Card]:
+    """The cards that answer ``request``. Only images that this very call took in are waited for, in the event loop."""
+    ends = time.monotonic() + call.node.settings.hooks_image_seconds
+    opened = await run_in_threadpool(_open, call, service, request, ends)
+    if opened is None:
+        return []
+    if opened.images.waiting:
+        await settle(call.node, opened.images.waiting, ends)
+    return await run_in_threadpool(_answer, call, service, request, shown, opened)
+
+
+def _open(call: Call, service: Service, request: HookRequest, ends: float) -> _Opened | None:
+    chart = open_chart(call, service.id, request)
+    return None if chart is None else _Opened(chart, take_in(call, request, chart, ends))
+
+
+def _answer(call: Call, service: Service, request: HookRequest, shown: ShownCards, opened: _Opened) -> list[Card]:
+    node, chart = call.node, opened.chart
+    more: dict[str, JsonValue] = dict(opened.images.details)
+    if chart.fetched:
+        more["fetched"] = ["patient"]
+    with node.begin() as session:
+        records = records_of(session, chart.identities)
+        told = service.answer(Case(service.id, request, records, opened.images, node.settings.resolved_public_url))
+        new = shown.unseen(session, call.caller, service.id, request, told)
+        if len(new) < len(told):
+            more["shown_before"] = len(told) - len(new)
+        leave_leaf(call, session, service.id, request, chart.identities, new, **more)
+    return [one.card for one in new]

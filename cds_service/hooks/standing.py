@@ -1,0 +1,130 @@
+"""What stands of each analysis of a patient: the algorithm's finding, as clinicians left it by their reviews."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+from sqlmodel import col, or_, select
+
+from cds_service.api.stored import READY
+from dermoscopy.analyses import AnalysisSummary, summaries_of_patients
+from dermoscopy.domain import (
+    MALIGNANT,
+    LesionClass,
+    PatientIdentity,
+    ReportStatus,
+    Review,
+    TriageTier,
+    report_status,
+)
+from dermoscopy.reviews import reviews_of
+from dermoscopy.tables import InstanceRow
+
+HIGH_RISK = (TriageTier.URGENT, TriageTier.EXPEDITED)
+MAX_FAILED = 10
+_URGENCY = {tier: rank for rank, tier in enumerate(TriageTier)}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One finished analysis with its reviews."""
+
+    analysis: AnalysisSummary
+    reviews: tuple[Review, ...]
+
+    @property
+    def status(self) -> ReportStatus:
+        return report_status(self.reviews)
+
+    @property
+    def revision(self) -> int:
+        """How many reviews changed the report."""
+        return sum(review.changes_report for review in self.reviews)
+
+    @property
+    def corrected_class(self) -> LesionClass | None:
+        """The class that a clinician gave, where one did."""
+        return next((r.lesion_class for r in reversed(self.reviews) if r.lesion_class is not None), None)
+
+    @property
+    def lesion_class(self) -> LesionClass | None:
+        primary = self.analysis.primary_class
+        return self.corrected_class or (LesionClass(primary) if primary else None)
+
+    @property
+    def tier(self) -> TriageTier:
+        """How urgent it is: a clinician's class decides where there is one, else the algorithm's triage."""
+        corrected = self.corrected_class
+        if corrected is None:
+            return TriageTier(self.analysis.tier)
+        if corrected is LesionClass.MEL:
+            return TriageTier.URGENT
+        return TriageTier.EXPEDITED if corrected in MALIGNANT else TriageTier.ROUTINE
+
+    @property
+    def open(self) -> bool:
+        """A high risk that no clinician has set aside: confirmed as malignant it stays open, as benign it does not."""
+        if self.tier not in HIGH_RISK or self.status is ReportStatus.ENTERED_IN_ERROR:
+            return False
+        agreed = self.status in (ReportStatus.FINAL, ReportStatus.AMENDED)
+        return not (agreed and self.lesion_class is not None and self.lesion_class not in MALIGNANT)
+
+    @property
+    def body_site_code(self) -> str:
+        corrected = next((r.body_site_code for r in reversed(self.reviews) if r.body_site_code), "")
+        return corrected or self.analysis.body_site_code
+
+    @property
+    def laterality(self) -> str:
+        corrected = next((r.laterality for r in reversed(self.reviews) if r.laterality), "")
+        return corrected or self.analysis.laterality
+
+    @property
+    def state(self) -> str:
+        """Changes when there is something new to tell of it."""
+        return f"{self.analysis.id} {self.revision} {self.status.value} {self.tier.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What is stored of a patient."""
+
+    findings: tuple[Standing, ...]
+    """One per image, from its newest finished analysis, the most urgent first."""
+    withdrawn: tuple[Standing, ...]
+    """Results that a clinician marked as not to be used."""
+    failed: tuple[AnalysisSummary, ...]
+    under_way: tuple[AnalysisSummary, ...]
+    held: tuple[str, ...]
+    """Images that wait for a person's decision."""
+
+
+def records_of(session: Session, patients: Sequence[PatientIdentity]) -> Records:
+    """What is stored of ``patients``, all of them one person."""
+    newest: dict[str, AnalysisSummary] = {}
+    finished: dict[str, AnalysisSummary] = {}
+    for one in summaries_of_patients(session, patients):  # newest first
+        newest.setdefault(one.instance_id, one)
+        if one.state in READY:
+            finished.setdefault(one.instance_id, one)
+    standing = [Standing(one, reviews_of(session, one.id) if one.reviews else ()) for one in finished.values()]
+    standing.sort(key=lambda s: (_URGENCY[s.tier], -s.analysis.created_at.timestamp()))
+    failed = [a for a in newest.values() if a.state == "failed" and a.instance_id not in finished]
+    return Records(
+        findings=tuple(s for s in standing if s.status is not ReportStatus.ENTERED_IN_ERROR),
+        withdrawn=tuple(s for s in standing if s.status is ReportStatus.ENTERED_IN_ERROR),
+        failed=tuple(failed[:MAX_FAILED]),
+        under_way=tuple(a for a in newest.values() if a.state not in READY and a.state != "failed"),
+        held=tuple(_held_instances(session, patients)),
+    )
+
+
+def _held_instances(session: Session, patients: Sequence[PatientIdentity]) -> list[str]:
+    if not patients:
+        return []
+    whose = or_(
+        *((col(InstanceRow.issuer) == p.issuer) & (col(InstanceRow.patient_id) == p.patient_id) for p in patients)
+    )
+    return list(session.execute(select(InstanceRow.id).where(whose, InstanceRow.state == "held").limit(50)).scalars())
