@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 
-from cds_service.api import analyses, catalogue, dicomweb, holds, pulls, reviews
+from cds_service.api import analyses, card_feedback, catalogue, dicomweb, holds, pulls, reviews
 from cds_service.api.analyze import ANALYZE, add_analyze
 from cds_service.api.health import add_health
 from cds_service.api.keys import add_keys
@@ -25,6 +25,7 @@ from cds_service.hooks import discovery
 from cds_service.hooks.admission import Door
 from cds_service.hooks.client_trust import ClientTrust
 from cds_service.hooks.services import offered
+from cds_service.hooks.shown import ShownCards
 from cds_service.login.routes import add_login
 from cds_service.node import Node
 from cds_service.reading import read_object
@@ -88,9 +89,13 @@ def create_app(
     app.state.gate = Gate(settings.api_tokens, people=bool(settings.login or settings.smart_launch_servers))
     trust = ClientTrust(settings.hooks_clients, node.begin, skew=settings.hooks_clock_skew_seconds)
     app.state.cds_door = Door(node, app.state.gate, trust)
-    app.state.cds_services = offered(settings.hooks_service_ids)
+    app.state.cds_services = offered(settings.hooks_service_ids, images=settings.hooks_image_seconds > 0)
+    app.state.cds_shown = ShownCards(settings.hooks_shown_days)
+    app.state.read_object = read
     app.state.ehr = EhrReader(
-        {server.base_url: server.inward for server in settings.hooks_fhir_servers}, seconds=settings.hooks_fetch_seconds
+        {server.base_url: server.inward for server in settings.hooks_fhir_servers},
+        seconds=settings.hooks_fetch_seconds,
+        image_servers={server.base_url: (server.inward, server.token) for server in settings.hooks_image_servers},
     )
     install_error_handlers(app)
     add_analyze(app, read)
@@ -101,6 +106,7 @@ def create_app(
     dicomweb.add_dicomweb(app, node)
     app.include_router(catalogue.router)
     app.include_router(discovery.router)
+    app.include_router(card_feedback.router)
     add_health(app, readiness, render_metrics)
     add_keys(app, settings)
     add_login(app, node)
@@ -118,7 +124,13 @@ def create_app(
         Observation,
         open_service=OpenService(settings) if app.state.gate.open else None,
         largest_body=lambda path: dicomweb.largest_request(
-            path, settings.dicomweb_max_request_bytes, largest_image if path == ANALYZE else MAX_BODY_BYTES
+            path,
+            settings.dicomweb_max_request_bytes,
+            largest_image
+            if path == ANALYZE
+            else settings.hooks_max_request_bytes
+            if path.startswith(discovery.PREFIX)
+            else MAX_BODY_BYTES,
         ),
         frame_ancestors=settings.frame_ancestors,
     )
