@@ -28,8 +28,9 @@ from cds_service.hooks.services import offered
 from cds_service.hooks.shown import ShownCards
 from cds_service.login.routes import add_login
 from cds_service.node import Node
-from cds_service.reading import read_object
+from cds_service.reading import decode_object, read_object
 from cds_service.web import pages
+from cds_service.web.layers import Decode, Pictures
 from dermoscopy.overlay import NOTICE
 from dicom_listener import header as _header  # noqa: F401 - slow to load: now, and not in the first request
 from fhir_adapters.fetch import EhrReader
@@ -67,11 +68,12 @@ def create_app(
     readiness: Callable[[], Readiness] | None,
     render_metrics: Callable[[], tuple[bytes, str]] | None = None,
     read: ReadObject = read_object,
+    decode: Decode = decode_object,
 ) -> FastAPI:
     """The application for one process.
 
     ``readiness`` is asked at every ``/health/ready`` (none: always ready); without ``render_metrics`` there is no
-    ``/metrics``; ``read`` tells what image some bytes are.
+    ``/metrics``; ``read`` tells what image some bytes are, ``decode`` gives its pixels.
     """
     app = _Application(
         title="Dermoscopy decision support",
@@ -110,7 +112,7 @@ def create_app(
     add_health(app, readiness, render_metrics)
     add_keys(app, settings)
     add_login(app, node)
-    pages.add_pages(app)
+    pages.add_pages(app, Pictures(node, decode))
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

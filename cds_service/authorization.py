@@ -56,6 +56,11 @@ LOCAL = Caller("local", Role.ADMIN)
 """Whoever is on this machine, when no tokens are configured."""
 
 
+def allows(caller: Caller, role: Role) -> bool:
+    """Whether the caller has ``role`` or more."""
+    return _RANK[caller.role] >= _RANK[role]
+
+
 def highest(roles: Iterable[Role]) -> Role | None:
     """The role with the most rights; ``None`` of none."""
     return max(roles, key=lambda role: _RANK[role], default=None)
@@ -127,7 +132,7 @@ def require(role: Role) -> Callable[..., Coroutine[Any, Any, Caller]]:
                 "Send a known token in the Authorization header (Bearer).", headers={"WWW-Authenticate": challenge}
             )
         structlog.contextvars.bind_contextvars(caller=caller.name)
-        if _RANK[caller.role] < _RANK[role]:
+        if not allows(caller, role):
             raise NotAllowed(
                 f"This needs the role {role.value}; {'your login' if caller.form_key else 'the token'} has the role "
                 f"{caller.role.value}.",

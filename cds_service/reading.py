@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dermoscopy.domain import ImageHeader, PatientIdentity
+from dermoscopy.domain import DermoscopicImage, ImageHeader, PatientIdentity, SourceObject
 from dermoscopy.errors import UnreadableObject
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
+
+
+def decode_object(source: SourceObject) -> DermoscopicImage:
+    """The picture as the algorithm sees it. Raises `Rejected` with what is wrong."""
+    from dicom_listener.decode import decode
+
+    return decode(source)
 
 
 def read_object(data: bytes, patient: PatientIdentity) -> tuple[bytes, ImageHeader]:

@@ -69,6 +69,13 @@ class AnalysisRow(SQLModel, table=True):
     __table_args__ = (
         sa.Index("ix_analysis_patient", "issuer", "patient_id", "created_at"),
         sa.Index("ix_analysis_created", "created_at"),
+        sa.Index("ix_analysis_worklist", "tier", "report_status", "created_at"),
+        sa.Index(
+            "ix_analysis_failed",
+            "created_at",
+            sqlite_where=sa.text("state = 'failed'"),
+            postgresql_where=sa.text("state = 'failed'"),
+        ),
         sa.Index(
             "ix_analysis_queued",
             "state",

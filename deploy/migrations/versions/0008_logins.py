@@ -29,7 +29,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_login_expires_at", "login", ["expires_at"])
+    op.create_index("ix_analysis_worklist", "analysis", ["tier", "report_status", "created_at"])
+    failed = sa.text("state = 'failed'")
+    op.create_index("ix_analysis_failed", "analysis", ["created_at"], sqlite_where=failed, postgresql_where=failed)
 
 
 def downgrade() -> None:
+    op.drop_index("ix_analysis_failed", "analysis")
+    op.drop_index("ix_analysis_worklist", "analysis")
     op.drop_table("login")

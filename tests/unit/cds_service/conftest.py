@@ -12,11 +12,17 @@ from fastapi.testclient import TestClient
 
 from cds_service.app import create_app
 from cds_service.node import Node
+from dermoscopy.domain import DermoscopicImage, SourceObject
 from monitoring.health import Readiness
-from tests.findings import make_node
+from tests.findings import drawn_lesion, make_node
 
 URL = "http://127.0.0.1:8600"
 Open = Callable[..., TestClient]
+
+
+def drawn(source: SourceObject) -> DermoscopicImage:
+    """The picture that every finding here is about: what `tests.findings.take_in` stores is no image."""
+    return DermoscopicImage(drawn_lesion().pixels, "23" * 32, (0.05, 0.05))
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +41,8 @@ def open_client(engine: sa.Engine, tmp_path: Path) -> Iterator[Open]:
     def make(**settings: object) -> TestClient:
         settings.setdefault("hooks_open", not (settings.get("api_tokens") or settings.get("hooks_clients")))
         node = make_node(engine, tmp_path / "data", **settings)
-        app = create_app(node, lambda: Readiness(True, ()), lambda: (b"up 1\n", "text/plain; version=0.0.4"))
+        metrics = (b"up 1\n", "text/plain; version=0.0.4")
+        app = create_app(node, lambda: Readiness(True, ()), lambda: metrics, decode=drawn)
         made.append(TestClient(app, base_url=URL, follow_redirects=False))
         return made[-1]
 
