@@ -37,7 +37,9 @@ def person_name(review: Review) -> str:
 
 def person_context(review: Review) -> sr.ObserverContext:
     """A person observes (TID 1002, 1003)."""
-    person = sr.PersonObserverIdentifyingAttributes(name=person_name(review))
+    person = sr.PersonObserverIdentifyingAttributes(name="Reviewer^")
+    # highdicom warns, and so logs, names of one component
+    person[0].PersonName = person_name(review)
     return sr.ObserverContext(dicom.DCM.Person, person)
 
 
