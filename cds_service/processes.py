@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,11 @@ from contextlib import contextmanager
 import uvicorn
 
 from cds_service.bootstrap import open_node
+from dermoscopy.errors import Misconfigured
 from dermoscopy.settings import Settings
+
+_BACKLOG = 2048
+"""Connections that wait to be accepted, as uvicorn has it by default."""
 
 
 class _Server(uvicorn.Server):
@@ -20,8 +25,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def run_api(settings: Settings, stopping: threading.Event) -> None:
-    """HTTP: REST API, CDS Hooks, pages, health."""
+def run_api(settings: Settings, number: int, stopping: threading.Event) -> None:
+    """HTTP: REST API, CDS Hooks, pages, health. Several such processes share the port; the first watches the audit log."""
     from audit.sequencer import waiting
     from cds_service.app import create_app
     from cds_service.audit_watch import watch_audit_log
@@ -31,7 +36,10 @@ def run_api(settings: Settings, stopping: threading.Event) -> None:
 
     node = open_node(settings)
     register_gauges(node.engine, settings.data_dir, audit_pending=lambda: waiting(node.engine))
-    watch_audit_log(node, stopping)
+    if number == 0:
+        watch_audit_log(node, stopping)
+    else:
+        _serve_metrics(settings, settings.worker_processes + settings.dicom_processes + number - 1)
     app = create_app(node, readiness=readiness_of(node), render_metrics=lambda: (render(), CONTENT_TYPE))
     server = _Server(
         uvicorn.Config(
@@ -45,7 +53,21 @@ def run_api(settings: Settings, stopping: threading.Event) -> None:
         )
     )
     threading.Thread(target=_stop_server, args=(stopping, server), daemon=True).start()
-    server.run()
+    server.run(sockets=[_shared_socket(settings)] if settings.api_processes > 1 else None)
+
+
+def _shared_socket(settings: Settings) -> socket.socket:
+    """A socket of this process on the common port (SO_REUSEPORT): the kernel spreads connections over them.
+
+    Raises `Misconfigured` when somebody else has the port.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG, reuse_port=True)
+    except OSError as error:
+        raise Misconfigured(
+            f"cannot listen for HTTP on {settings.host}:{settings.port} ({error.strerror}); is the port taken?"
+        ) from error
 
 
 def run_listener(settings: Settings, number: int, stopping: threading.Event) -> None:

@@ -60,7 +60,7 @@ class _Child:
 def planned_roles(settings: Settings) -> list[tuple[str, int]]:
     """The processes of this deployment: role and number."""
     return [
-        ("api", 0),
+        *(("api", n) for n in range(settings.api_processes)),
         *(("listener", n) for n in range(settings.dicom_processes)),
         *(("worker", n) for n in range(settings.worker_processes)),
     ]
@@ -103,7 +103,7 @@ def run_role(role: str, settings: Settings, number: int, lifeline: int | None = 
     stopping = _stop_event(lifeline)
     try:
         if role == "api":
-            processes.run_api(settings, stopping)
+            processes.run_api(settings, number, stopping)
         elif role == "listener":
             processes.run_listener(settings, number, stopping)
         else:

@@ -329,6 +329,7 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: Port = 8600
+    api_processes: int = Field(default=1, ge=1, le=64)
     public_url: str = ""
     """Address that clinicians' browsers use for links in cards; empty means ``http://host:port``."""
     api_tokens: tuple[ApiToken, ...] = ()
