@@ -25,6 +25,9 @@ log = structlog.get_logger(__name__)
 SETTLING_SECONDS = 30.0
 """The rest of the new study usually comes meanwhile, and is then not asked for."""
 MAX_ATTEMPTS = 12
+"""How often a source that is away is asked before a person decides."""
+INCOMPLETE_ATTEMPTS = 3
+"""How often it is asked for what did not come although it answered."""
 _REMEMBERED = 10_000
 
 
@@ -70,8 +73,8 @@ class PriorPulls:
         """One attempt; a source that is away is tried again after a pause, what stays wrong is left to a person."""
         from cds_service.pull import Asked, pull
 
-        node = self._node
-        source = node.settings.pull_priors
+        node, settings = self._node, self._node.settings
+        source = settings.pull_priors
         if not source:
             log.info("priors.switched_off", instance_id=instance_id)
             return
@@ -89,6 +92,10 @@ class PriorPulls:
                 self.hold(
                     instance_id, f"{source} answered with images of another patient: the audit log has the numbers"
                 )
+            elif done.failed and attempt < INCOMPLETE_ATTEMPTS:
+                self._again(instance_id, pull_id, attempt, settings.delivery_backoff_limit_seconds)
+            elif done.failed:
+                self.hold(instance_id, f"{done.failed} earlier images of {source} did not come, or were refused here")
 
     def hold(self, instance_id: str, reason: str) -> None:
         """Leave it to a person."""
@@ -102,6 +109,9 @@ class PriorPulls:
         settings = self._node.settings
         pause = min(settings.delivery_backoff_limit_seconds, settings.delivery_backoff_seconds * 2**attempt)
         pause = max(pause, error.retry_after or 0.0)
+        self._again(instance_id, pull_id, attempt, pause)
+
+    def _again(self, instance_id: str, pull_id: str, attempt: int, pause: float) -> None:
         with self._node.begin() as session:
             following = attempt + 1
             self._node.queue.start(

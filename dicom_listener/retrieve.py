@@ -9,7 +9,8 @@ status        PS3.4 Tables C.4-2 and C.4-3                 here
 ``0xFF00``    Pending                                      counted on
 ``0xB000``    Complete, one or more failures               done, with its failures (`Retrieved.failed`)
 ``0xFE00``    Cancel                                       `DestinationUnavailable`
-``0xA701/2``  Out of resources                             `DestinationUnavailable`
+``0xA701``    Out of resources                             `DestinationUnavailable`
+``0xA702``    Out of resources, or all of them failed      as B000 where it counts failures, else as A701
 ``0xA801``    Move Destination unknown                     `Rejected`: the PACS must know our AE title and address
 ``0xA900``    Identifier does not match SOP Class          `Rejected`
 ``0xCxxx``    Unable to process                            `Rejected`
@@ -50,6 +51,7 @@ TOGETHER: Final = 100
 """Objects in one request."""
 _ENCODINGS: Final = [EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN]
 _SUCCESS, _PENDING, _WARNING, _CANCEL, _DESTINATION_UNKNOWN = 0x0000, 0xFF00, 0xB000, 0xFE00, 0xA801
+_UNABLE: Final = 0xA702
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,8 @@ def _outcome(answers: Iterable[tuple[Dataset, Dataset | None]], name: str, servi
             int(told.get("NumberOfFailedSuboperations") or 0) or done.failed,
         )
     status = int(told.Status) if "Status" in told else None
+    if status == _UNABLE and done.failed:
+        status = _WARNING
     judge(status, name, service)
     if done.failed or done.warnings:
         log.warning("retrieve.incomplete", source=name, failed=done.failed, warnings=done.warnings)
@@ -170,4 +174,7 @@ def judge(status: int | None, name: str, service: str) -> None:
         )
     if status >> 8 == 0xA7:
         raise DestinationUnavailable(f"{name} is out of resources (status {status:04X})", retry_after=BUSY_SECONDS)
-    raise Rejected(f"{name} refused the {service} (status {status:04X})")
+    hint = (
+        ": see that it knows our listener (AE title, address, port), and that this runs" if service == "C-MOVE" else ""
+    )
+    raise Rejected(f"{name} refused the {service} (status {status:04X}){hint}")

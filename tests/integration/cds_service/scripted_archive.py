@@ -18,14 +18,16 @@ from tests.peers.processes import free_port
 
 @dataclass
 class ScriptedArchive:
-    """``studies`` are the datasets that it says match, whoever was asked for; ``sends`` is what it sends, whatever was
-    asked for."""
+    """``studies`` are the datasets that it says match, ``sends`` is what it sends, whatever was asked for."""
 
     listener: int
     port: int = field(default_factory=free_port)
     studies: list[Dataset] = field(default_factory=list)
     sends: list[Dataset] = field(default_factory=list)
-    names_originator: bool = True
+    originator: str | None = "DERMCDS"
+    """Who it says asked for what it sends; pynetdicom by itself names the sender, which is wrong."""
+    counts: bool = False
+    """Leave the sub-operations to pynetdicom, which counts those that fail, and names the wrong originator."""
     find_status: int | None = None
     """Status in place of every answer."""
     move_status: int | None = None
@@ -61,22 +63,23 @@ class ScriptedArchive:
     def move(self, event: evt.Event) -> Iterator[Any]:
         self.asked.append(event.identifier)
         if self.move_status is not None:
-            yield "127.0.0.1", self.listener
-            yield 0
+            yield "127.0.0.1", self.listener, {"contexts": _storage().requested_contexts}
+            yield 1
             yield self.move_status, _failed(self.sends)
             return
-        if self.names_originator:
+        if self.counts:
             yield "127.0.0.1", self.listener, {"contexts": _storage().requested_contexts}
             yield len(self.sends)
             for one in self.sends:
                 yield 0xFF00, one
             return
-        yield "127.0.0.1", self.listener
-        yield 0
+        yield "127.0.0.1", self.listener, {"contexts": _storage().requested_contexts}
         association = _storage().associate("127.0.0.1", self.listener, ae_title="DERMCDS")
         for one in self.sends:
-            association.send_c_store(one)
+            number = event.request.MessageID if self.originator else None
+            association.send_c_store(one, originator_aet=self.originator, originator_id=number)
         association.release()
+        yield 0
 
     def get(self, event: evt.Event) -> Iterator[Any]:
         yield len(self.sends)
@@ -103,7 +106,7 @@ def scripted_archive(listener: int) -> Iterator[ScriptedArchive]:
     entity = AE("PACS")
     for model in (STUDY_ROOT_FIND, STUDY_ROOT_MOVE, STUDY_ROOT_GET):
         entity.add_supported_context(model)
-    entity.add_supported_context(DERMOSCOPIC_PHOTOGRAPHY, EXPLICIT_LITTLE_ENDIAN, scu_role=True, scp_role=False)
+    entity.add_supported_context(DERMOSCOPIC_PHOTOGRAPHY, EXPLICIT_LITTLE_ENDIAN, scu_role=False, scp_role=True)
     handlers = [(evt.EVT_C_FIND, made.find), (evt.EVT_C_MOVE, made.move), (evt.EVT_C_GET, made.get)]
     server = entity.start_server(("127.0.0.1", made.port), block=False, evt_handlers=handlers)
     try:

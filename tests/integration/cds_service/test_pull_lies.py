@@ -47,7 +47,7 @@ def pulling(archive: ScriptedArchive, engine: sa.Engine, tmp_path: Path) -> Iter
             node = make_node(engine, tmp_path, dicom_port=archive.listener, pacs=[entry], **settings)
             listener = open_listener(node)
             listener.start()
-            stack.callback(listener.shutdown, 1)
+            stack.callback(listener.shutdown, 0)
             return node
 
         yield make
@@ -99,7 +99,7 @@ def test_an_object_without_issuer_has_the_default_one(archive, pulling) -> None:
 
 def test_without_move_originator_it_is_kept_under_its_own_patient_and_told(archive, pulling) -> None:
     archive.studies, archive.sends = [OURS], [image(1, PatientID="4712", **of_study(1, "20230102"))]
-    archive.names_originator = False
+    archive.originator = None
     node = pulling()
     assert pull(node, Asked(PATIENT), actor="test") == Pulled(found=1, misfiled=1)
     assert stored(node) == {"2.25.1": (ISSUER, "4712", "accepted")}
@@ -149,7 +149,7 @@ def test_statuses_of_the_query(archive, pulling, status, error) -> None:
 @pytest.mark.parametrize(
     ("status", "error"),
     [
-        (0xA702, DestinationUnavailable),
+        (0xA701, DestinationUnavailable),
         (0xFE00, DestinationUnavailable),
         (0xA801, Rejected),
         (0xA900, Rejected),
@@ -157,20 +157,27 @@ def test_statuses_of_the_query(archive, pulling, status, error) -> None:
     ],
 )
 def test_statuses_of_the_retrieval(archive, pulling, status, error) -> None:
-    archive.studies = archive.sends = [OURS]
-    archive.move_status = status
+    archive.studies, archive.move_status = [OURS], status
     with pytest.raises(error, match=f"{status:04X}"):
         pull(pulling(), Asked(PATIENT), actor="test")
 
 
 def test_failed_sub_operations_are_told(archive, pulling) -> None:
     """A rule refuses one of two: the PACS ends with B000, and the pull says that one is not here."""
+    archive.counts = True
     second = image(3, StationName="BROKEN", **of_study(1, "20230102"))
     archive.studies = archive.sends = [OURS, second]
     node = pulling(rules=[{"name": "broken", "station": "BROKEN", "action": "refuse"}])
     assert pull(node, Asked(PATIENT), actor="test") == Pulled(found=2, taken=1, failed=1)
     (completed,) = leaves(node, "pull.completed")
     assert (completed["outcome"], completed["details"]["failed"]) == ("failure", 1)
+
+
+def test_when_every_sub_operation_fails_the_numbers_tell(archive, pulling) -> None:
+    """Many archives then end with A702, which is no failure of theirs."""
+    archive.counts, archive.studies, archive.sends = True, [OURS], [OURS]
+    node = pulling(rules=[{"name": "none", "modality": "*", "action": "refuse"}])
+    assert pull(node, Asked(PATIENT), actor="test") == Pulled(found=1, failed=1)
 
 
 def test_too_many_answers_are_cancelled(archive, pulling, monkeypatch) -> None:

@@ -41,12 +41,12 @@ def test_a_moved_object_of_the_patient_passes_with_its_route() -> None:
     assert admit(header(IssuerOfPatientID="urn:oid:1.2.3"), EVERYTHING) is EVERYTHING
 
 
+MOVED = admit_moved(message_id(PATIENT, store_only=False), CANONICAL)
+FETCHED = admit_fetched(PATIENT, CANONICAL, store_only=False)
+
+
 @pytest.mark.parametrize("changes", [{"PatientID": "4712"}, {"IssuerOfPatientID": "HOSPITAL-B"}, {"PatientID": ""}])
-@pytest.mark.parametrize(
-    "admit",
-    [admit_moved(message_id(PATIENT, store_only=False), CANONICAL), admit_fetched(PATIENT, CANONICAL, store_only=False)],
-    ids=["moved", "fetched"],
-)
+@pytest.mark.parametrize("admit", [MOVED, FETCHED], ids=["moved", "fetched"])
 def test_an_object_of_anybody_else_does_not(admit, changes) -> None:
     with pytest.raises(OtherPatient) as caught:
         admit(header(**changes), EVERYTHING)

@@ -1,4 +1,4 @@
-"""QIDO-RS and WADO-RS as client: requests built, answers taken apart, errors translated, no patient id in any of them."""
+"""QIDO-RS and WADO-RS as client: requests built, answers taken apart, errors that name no patient."""
 
 from __future__ import annotations
 
@@ -183,7 +183,11 @@ def test_anything_else_is_no_object(body: bytes, kind: str) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"base_url": "ftp://h/x"}, {"base_url": "http://u:p@h/x"}, {"base_url": "http://h/x", "username": "u", "token": "t"}],
+    [
+        {"base_url": "ftp://h/x"},
+        {"base_url": "http://u:p@h/x"},
+        {"base_url": "http://h/x", "username": "u", "token": "t"},
+    ],
 )
 def test_wrong_settings(options: dict[str, Any]) -> None:
     with pytest.raises(Misconfigured, match="'web'"):
