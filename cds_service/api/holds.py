@@ -130,7 +130,8 @@ def send_all_again(request: Request, caller: Administrator, asked: SendAgainTo) 
     """For when a destination was put right; each delivery counts as decided by the caller."""
     node = node_of(request)
     settings = node.settings
-    if asked.destination not in {one.name for one in (*settings.pacs, *settings.stow, *settings.fhir)}:
+    names = [p.name for p in settings.pacs] + [s.name for s in settings.stow] + [f.name for f in settings.fhir]
+    if asked.destination not in names:
         raise NotFound("There is no destination of this name in the settings.")
     text = ": ".join(part for part in ("send_again", asked.comment.strip()) if part)
     return SentAgain(sent=send_again_to(node, asked.destination, by=caller.name, resolution=text))

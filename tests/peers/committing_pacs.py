@@ -11,10 +11,10 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_context, build_role, evt
-from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from tests.peers.processes import LOOPBACK, free_port
 
+COMMITMENT = "1.2.840.10008.1.20.1"
 INSTANCE = "1.2.840.10008.1.20.1.1"
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 
@@ -55,8 +55,8 @@ class CommittingPacs:
             entity.add_supported_context(uid, [EXPLICIT, IMPLICIT])
         entity.add_supported_context("1.2.840.10008.1.1")
         if self.commits:
-            entity.add_supported_context(StorageCommitmentPushModel)
-        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._action)]
+            entity.add_supported_context(COMMITMENT)
+        handlers: list[Any] = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._action)]
         self._server = entity.start_server(
             (LOOPBACK, self.port), block=False, evt_handlers=handlers, ssl_context=self.server_tls
         )
@@ -87,15 +87,15 @@ class CommittingPacs:
         association = entity.associate(
             LOOPBACK,
             port,
-            contexts=[build_context(StorageCommitmentPushModel, [EXPLICIT, IMPLICIT])],
+            contexts=[build_context(COMMITMENT, [EXPLICIT, IMPLICIT])],
             ae_title="DERMCDS",
-            ext_neg=[build_role(StorageCommitmentPushModel, scp_role=True)],
+            ext_neg=[build_role(COMMITMENT, scp_role=True)],
             tls_args=(self.client_tls, LOOPBACK) if self.client_tls else None,
         )
         if not association.is_established:
             raise ConnectionError("no association to report on")
         told, kind = self.information(asked, failed, committed, transaction_uid)
-        answer, _ = association.send_n_event_report(told, event or kind, StorageCommitmentPushModel, INSTANCE)
+        answer, _ = association.send_n_event_report(told, event or kind, COMMITMENT, INSTANCE)
         association.release()
         return int(answer.Status) if "Status" in answer else None
 
@@ -105,7 +105,7 @@ class CommittingPacs:
         # pynetdicom lets an acceptor send only in a role that was negotiated; its context says otherwise by default
         for context in asked.association.accepted_contexts:
             context._as_scu = context._as_scp = True
-        answer, _ = asked.association.send_n_event_report(told, kind, StorageCommitmentPushModel, INSTANCE)
+        answer, _ = asked.association.send_n_event_report(told, kind, COMMITMENT, INSTANCE)
         return int(answer.Status) if "Status" in answer else None
 
     @staticmethod
