@@ -22,6 +22,11 @@ class Size:
     cards_stored: int
     cards_few: int
     """Stored analyses of the flatness check."""
+    arrivals: int
+    """Signed calls that arrive at a steady rate."""
+    arrivals_sqlite: int
+    arrivals_postgres: int
+    """Stored analyses meanwhile."""
     analyses_per_patient: int
     card_calls: int
     starts: int
@@ -35,7 +40,43 @@ class Size:
 
 SIZES: Mapping[str, Size] = MappingProxyType(
     {
-        "full": Size(3, 100, 3, 100, 100_000, 10_000, 100, 5, 1000, 3, 50, 30, 400, 100),
-        "small": Size(1, 6, 1, 20, 1_000, 1_000, 100, 5, 100, 1, 3, 3, 32, 5),
+        "full": Size(
+            repeats=3,
+            batch=100,
+            batch_postgres_repeats=3,
+            objects=100,
+            endurance=100_000,
+            cards_stored=10_000,
+            cards_few=100,
+            arrivals=4000,
+            arrivals_sqlite=100_000,
+            arrivals_postgres=1_000_000,
+            analyses_per_patient=5,
+            card_calls=1000,
+            starts=3,
+            warm_images=50,
+            room_rounds=30,
+            inferences=400,
+            analyses=100,
+        ),
+        "small": Size(
+            repeats=1,
+            batch=6,
+            batch_postgres_repeats=1,
+            objects=20,
+            endurance=1000,
+            cards_stored=1000,
+            cards_few=100,
+            arrivals=200,
+            arrivals_sqlite=2000,
+            arrivals_postgres=2000,
+            analyses_per_patient=5,
+            card_calls=100,
+            starts=1,
+            warm_images=3,
+            room_rounds=3,
+            inferences=32,
+            analyses=5,
+        ),
     }
 )

@@ -68,6 +68,36 @@ def instances(engine: sa.Engine) -> int:
         return int(connection.execute(sa.text("SELECT count(*) FROM instance")).scalar_one())
 
 
+def patient_of_copy(number: int, copy: int, analyses_per_patient: int) -> str:
+    """Patient id of the copy ``copy`` (0 is the original) of the stored analysis ``number``, as `multiply` names it."""
+    patient = patient_of(number, analyses_per_patient)
+    return f"{patient}-{copy:012d}" if copy else patient
+
+
+def multiply(engine: sa.Engine, times: int) -> None:
+    """Make ``times`` of every stored analysis, each copy of patients of its own; the copies have no audit leaf."""
+    if times < 2:
+        return
+    postgres = engine.dialect.name == "postgresql"
+    numbered = "lpad(n.n::text, 12, '0')" if postgres else "printf('%012d', n.n)"
+    numbers = f"WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {times - 1})"
+    another = {
+        "id": f"substr(o.id, 1, 24) || {numbered}",
+        "instance_id": f"substr(o.instance_id, 1, 24) || {numbered}",
+        "patient_id": f"o.patient_id || '-' || {numbered}",
+        "sop_instance_uid": "o.sop_instance_uid || '.' || n.n",
+        "study_instance_uid": "o.study_instance_uid || '.' || n.n",
+    }
+    with engine.begin() as connection:
+        for table in (InstanceRow, AnalysisRow):
+            names = [column.name for column in sa.inspect(table).columns]
+            values = ", ".join(another.get(name, f"o.{name}") for name in names)
+            into = f"{table.__tablename__} ({', '.join(names)})"
+            connection.execute(sa.text(f"INSERT INTO {into} {numbers} SELECT {values} FROM {table.__tablename__} o, n"))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("ANALYZE"))
+
+
 Row = dict[str, object]
 
 

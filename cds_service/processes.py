@@ -26,7 +26,7 @@ class _Server(uvicorn.Server):
 
 
 def run_api(settings: Settings, number: int, stopping: threading.Event) -> None:
-    """HTTP: REST API, CDS Hooks, pages, health. Several such processes share the port; the first watches the audit log."""
+    """HTTP: REST API, CDS Hooks, pages, health. Several share the port; the first watches the audit log."""
     from audit.sequencer import waiting
     from cds_service.app import create_app
     from cds_service.audit_watch import watch_audit_log
