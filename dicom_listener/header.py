@@ -13,6 +13,7 @@ from typing import Final
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
+from pydicom.sequence import Sequence
 
 from dermoscopy.domain import ImageHeader, PatientIdentity
 from dermoscopy.errors import (
@@ -21,6 +22,8 @@ from dermoscopy.errors import (
     UnsupportedSopClass,
     UnsupportedTransferSyntax,
 )
+from dicom_listener.bounds import bounded
+from dicom_listener.identifiers import check_uids, trusted, trusted_or_empty
 from dicom_listener.part10 import MANUFACTURER, PARSE_ERRORS, inflate, split_part10
 from dicom_listener.rules import Facts
 from dicom_listener.syntaxes import (
@@ -94,9 +97,8 @@ def read_header_and_facts(data: bytes, transfer_syntax_uid: str | None) -> tuple
 
 def _read(body: bytes, syntax: str) -> tuple[ImageHeader, Facts]:
     buffer = BytesIO(body)
-    dataset = read_dataset(
-        buffer, syntax == IMPLICIT_LITTLE_ENDIAN, True, stop_when=lambda tag, _vr, _length: tag >= PIXEL_DATA
-    )
+    implicit = syntax == IMPLICIT_LITTLE_ENDIAN
+    dataset = read_dataset(buffer, implicit, True, stop_when=bounded(body, buffer, implicit, PIXEL_DATA))
     sop_class, sop_instance = _text(dataset, "SOPClassUID"), _text(dataset, "SOPInstanceUID")
     if not sop_class or not sop_instance:
         raise UnreadableObject("The bytes are not a DICOM image: SOP Class or SOP Instance UID is missing.")
@@ -116,16 +118,17 @@ def _read(body: bytes, syntax: str) -> tuple[ImageHeader, Facts]:
     study, series = _text(dataset, "StudyInstanceUID"), _text(dataset, "SeriesInstanceUID")
     if not study or not series:
         raise UnreadableObject("Study or Series Instance UID is missing (type 1): results could not refer to it.")
+    check_uids(SOPInstanceUID=sop_instance, StudyInstanceUID=study, SeriesInstanceUID=series)
     header = ImageHeader(
         media_type="application/dicom",
-        patient=PatientIdentity(issuer_of(dataset), _text(dataset, "PatientID")),
+        patient=_patient(dataset),
         rows=rows,
         columns=columns,
         sop_class_uid=sop_class,
         sop_instance_uid=sop_instance,
         study_instance_uid=study,
         series_instance_uid=series,
-        accession_number=_text(dataset, "AccessionNumber"),
+        accession_number=trusted_or_empty(_text(dataset, "AccessionNumber")),
         transfer_syntax_uid=syntax,
         body_site_code=_body_site(dataset),
         laterality=_laterality(dataset),
@@ -217,13 +220,19 @@ def _check_fragments(body: bytes, position: int, frames: int) -> None:
 
 def _text(dataset: Dataset, keyword: str) -> str:
     value = dataset.get(keyword)
-    if value is None:
+    if value is None or isinstance(value, (bytes, Sequence)):  # under a VR that holds no text: as good as absent
         return ""
     if isinstance(value, str):
         return value.strip(" \0")
     if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue":
         return "\\".join(str(one) for one in value).strip(" \0")
     return str(value).strip(" \0")
+
+
+def _patient(dataset: Dataset) -> PatientIdentity:
+    """Patient ID and issuer; nobody, so that a person decides, where one of them cannot be trusted (`identifiers`)."""
+    issuer, patient_id = issuer_of(dataset), _text(dataset, "PatientID")
+    return PatientIdentity(issuer, patient_id) if trusted(issuer) and trusted(patient_id) else PatientIdentity("", "")
 
 
 def issuer_of(dataset: Dataset) -> str:
@@ -240,7 +249,7 @@ def _body_site(dataset: Dataset) -> str:
     for item in dataset.get("AnatomicRegionSequence") or []:
         scheme, code = _text(item, "CodingSchemeDesignator"), _text(item, "CodeValue")
         if scheme == "SCT":
-            return code
+            return trusted_or_empty(code)
         if scheme in ("SRT", "SNM3", "99SDM"):
             from pydicom.sr._snomed_dict import mapping as snomed_mapping  # large: loaded for old senders only
 

@@ -20,6 +20,7 @@ from pydicom.uid import UID
 
 from dermoscopy.domain import ImageHeader
 from dermoscopy.errors import UnreadableObject
+from dicom_listener.bounds import bounded
 from dicom_listener.syntaxes import DEFLATED_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
 
 IMPLEMENTATION_CLASS_UID: Final = "2.25.148190362018469241105826531719305523063"
@@ -124,8 +125,8 @@ def open_dataset(data: bytes, transfer_syntax_uid: str, *, pixels: bool = True) 
         data = inflate(data)
     buffer = BytesIO(data)
     implicit = transfer_syntax_uid == IMPLICIT_LITTLE_ENDIAN
-    stop = None if pixels else (lambda tag, _vr, _length: tag >= 0x7FE00008)
-    dataset = read_dataset(buffer, implicit, True, stop_when=stop)
+    stop_when = bounded(data, buffer, implicit, None if pixels else 0x7FE00008)
+    dataset = read_dataset(buffer, implicit, True, stop_when=stop_when)
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = UID(transfer_syntax_uid)
     return dataset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 import time
@@ -29,6 +30,7 @@ from dicom_listener.server import ListenerSettings, Server
 from dicom_listener.status import OUT_OF_RESOURCES, SUCCESS
 from dicom_listener.syntaxes import IMAGE_CLASSES, NEGOTIATED_SYNTAXES, VERIFICATION
 from dicom_listener.tls import reason_of
+from dicom_listener.upper_layer import guard
 
 __all__ = ["ListenerSettings", "StorageListener"]
 
@@ -51,7 +53,9 @@ class _Load:
     unanswered: int = 0
     """Messages that are complete and have no answer yet."""
     refused: bool = False
-    """Too much has come; the association is being aborted."""
+    """Too much has come, or too slowly; the association is being aborted."""
+    began: float = 0.0
+    """When the first bytes of the message came (monotonic)."""
 
     @property
     def busy(self) -> bool:
@@ -180,7 +184,7 @@ class StorageListener:
         return self._loads.setdefault(association, _Load())
 
     def _on_open(self, event: evt.Event) -> None:
-        event.assoc.dul.daemon = True  # an answer that never comes must not keep the process alive
+        guard(event.assoc, self._note_broken)
 
     def _on_close(self, event: evt.Event) -> None:
         if event.assoc not in self._heard:  # else the association would wait for its request until the timeout
@@ -237,12 +241,30 @@ class StorageListener:
         if not isinstance(event.pdu, P_DATA_TF):
             return
         load = self._load(event.assoc)
+        if not load.received:
+            load.began = time.monotonic()
         load.received += event.pdu.pdu_length
+        self._check_rate(event.assoc, load)
         if load.received > self._max_object_bytes(event.assoc) + OVERSHOOT and not load.refused:
             load.refused = True
             log.warning("association.object_too_large", caller=_caller(event.assoc))
             self._store(StoreRequest("", "", "", _caller(event.assoc), b"", too_large=True))  # recorded as refused
             event.assoc.abort(block=False)
+
+    def _check_rate(self, association: Association, load: _Load) -> None:
+        """Abort a sender whose object comes so slowly that it only holds a place."""
+        rate = self.settings.lowest_rate
+        allowed = self.settings.negotiation_timeout + load.received / rate if rate else math.inf
+        if time.monotonic() - load.began > allowed and not load.refused:
+            load.refused = True
+            self._note_broken(association, "an object that comes too slowly")
+            association.abort(block=False)
+
+    def _note_broken(self, association: Association, how: str) -> None:
+        request: Any = association.requestor.primitive
+        called = request.called_ae_title.strip() if request is not None else ""
+        what = f"the peer sent {how}"
+        self._refusals.note(Refused("association", what, _caller(association), called, _address(association), "ABORT"))
 
     def _on_message(self, event: evt.Event) -> None:
         load = self._load(event.assoc)

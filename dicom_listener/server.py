@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import ssl
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 from dicom_listener.admission import Peer
 from dicom_listener.connection import Connection, TlsConnection
 from dicom_listener.tls import ReloadedContext
+from dicom_listener.turned_away import TurnedAway
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +29,10 @@ MAX_WAITING_PER_ADDRESS: Final = 64
 """So that one silent machine does not keep all others out."""
 
 _RECEIVE_BUFFER: Final = 1 << 20
+_SELECTABLE: Final = 1024
+"""pynetdicom asks select(2), which knows no higher descriptors."""
+_RESERVED: Final = 64
+"""Descriptors left to the database, the object store and the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,8 @@ class ListenerSettings:
     negotiation_timeout: float = 30.0
     """For the association request, and for silence in the middle of a PDU."""
     idle_timeout: float = 300.0
+    lowest_rate: float = 1024.0
+    """Bytes per second, on average over a PDU and over an object, below which a sender is cut off. 0 asks for none."""
     share_port: bool = False
     """SO_REUSEPORT: several processes listen on one port and the kernel spreads associations over them."""
     tls: ReloadedContext[ssl.SSLContext] | None = None
@@ -70,6 +79,9 @@ class Server(ThreadedAssociationServer):
         self._settings = settings
         self._waiting = waiting
         self._on_tls_failure = on_tls_failure
+        self._turned_away = TurnedAway()
+        self._without_room: Any = None
+        self._descriptors = min(_SELECTABLE, resource.getrlimit(resource.RLIMIT_NOFILE)[0]) - _RESERVED
         super().__init__(*arguments, **options)
 
     def server_bind(self) -> None:
@@ -92,7 +104,7 @@ class Server(ThreadedAssociationServer):
             raise
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if settings.tls is None:
-            return Connection(accepted, settings.max_pdu, settings.negotiation_timeout), address
+            return Connection(accepted, settings.max_pdu, settings.negotiation_timeout, settings.lowest_rate), address
         try:
             wrapped = settings.tls.current().wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
         except OSError:  # gone already
@@ -104,6 +116,7 @@ class Server(ThreadedAssociationServer):
             settings.negotiation_timeout,
             settings.handshake_timeout,
             lambda error: self._on_tls_failure(error, address[0]),
+            settings.lowest_rate,
         )
         return secured, address
 
@@ -111,10 +124,23 @@ class Server(ThreadedAssociationServer):
         """Whether there is room for one more that has not said who it is."""
         waiting = Counter(self._waiting())
         address = client_address[0]
-        if waiting.total() < MAX_WAITING and waiting[address] < MAX_WAITING_PER_ADDRESS:
+        room = request.fileno() < self._descriptors
+        if room and waiting.total() < MAX_WAITING and waiting[address] < MAX_WAITING_PER_ADDRESS:
             return True
-        log.warning("connection.closed_unheard", address=address, waiting=waiting.total())
+        log.warning("connection.turned_away", address=address, waiting=waiting.total())
+        self._without_room = request
         return False
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection; one for which there is no room is told to come again, unless it would speak TLS."""
+        if request is self._without_room and isinstance(request, Connection) and self._turned_away.take(request):
+            return
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say in one line why a connection could not be served; its traceback would go to standard error."""
+        error = sys.exception()
+        log.error("connection.not_served", address=client_address[0], error=type(error).__name__)
 
     def shutdown(self) -> None:
         """Accept no more, but hear those that the kernel has accepted already: closing would reset them."""

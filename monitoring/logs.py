@@ -30,6 +30,11 @@ _LIBRARIES = (
 )
 _AT_LEAST = {
     "pynetdicom": logging.WARNING,  # below that it dumps datasets
+    # A traceback with the peer's bytes for each thing that a peer does wrong: the listener says it in one line.
+    **{
+        f"pynetdicom.{part}": logging.CRITICAL
+        for part in ("acse", "association", "dimse", "dul", "fsm", "pdu", "transport", "utils")
+    },
     "sqlalchemy": logging.WARNING,  # below that it prints parameters
     "httpx": logging.WARNING,  # below that it prints URLs
     "httpcore": logging.WARNING,
