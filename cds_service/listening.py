@@ -82,6 +82,7 @@ def listener_settings(settings: Settings) -> ListenerSettings:
         handshake_timeout=settings.dicom_tls_handshake_seconds,
         negotiation_timeout=settings.dicom_negotiation_seconds,
         idle_timeout=settings.dicom_idle_seconds,
+        lowest_rate=settings.dicom_lowest_rate,
         share_port=settings.dicom_processes > 1,
         tls=_server_tls(settings),
     )

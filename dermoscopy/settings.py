@@ -385,6 +385,8 @@ class Settings(BaseSettings):
     """Callers that are on no list may send too; for those that are, addresses and limits still hold."""
     dicom_negotiation_seconds: float = Field(default=30.0, gt=0, le=600)
     dicom_idle_seconds: float = Field(default=300.0, gt=0, le=86400)
+    dicom_lowest_rate: float = Field(default=1024.0, ge=0)
+    """Bytes per second, over a message and over an object, below which a sender is cut off; 0 asks for none."""
     dicom_shutdown_seconds: float = Field(default=30.0, ge=0, le=40)
     dicom_tls_certificate: Path | None = None
     """Our certificate (PEM, with its chain); turns TLS on for the listener, and is shown to every PACS with ``tls``."""
