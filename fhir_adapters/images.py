@@ -101,7 +101,7 @@ def chart_images(resources: Sequence[Mapping[str, Any]], patient_id: str) -> Cha
 
 def wado_base(endpoint: Mapping[str, Any]) -> str:
     """Address of a DICOMweb endpoint (https://hl7.org/fhir/R4/endpoint.html). Raises `Rejected` for any other."""
-    kinds = {coding.get("code") for coding in members(endpoint.get("connectionType"))}
+    kinds = [coding.get("code") for coding in members(endpoint.get("connectionType"))]
     address = endpoint.get("address")
     if endpoint.get("status", "active") != "active" or "dicom-wado-rs" not in kinds or not isinstance(address, str):
         raise Rejected("the study names no WADO-RS endpoint that is in use")

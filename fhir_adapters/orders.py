@@ -124,7 +124,7 @@ def _coding(code: Code) -> dict[str, str]:
 
 
 def _is_selected(entry: Mapping[str, Any], resource: Mapping[str, Any], selections: Sequence[str]) -> bool:
-    names = {f"{resource.get('resourceType')}/{resource.get('id')}", resource.get("id"), entry.get("fullUrl")}
+    names = (f"{resource.get('resourceType')}/{resource.get('id')}", resource.get("id"), entry.get("fullUrl"))
     return any(selection in names for selection in selections)
 
 
