@@ -32,7 +32,12 @@ class ScriptedArchive:
     """Status in place of every answer."""
     move_status: int | None = None
     asked: list[Dataset] = field(default_factory=list)
-    cancelled: bool = False
+
+    def forget(self) -> None:
+        """As it was at the start."""
+        self.studies, self.sends, self.asked = [], [], []
+        self.originator, self.counts = "DERMCDS", False
+        self.find_status = self.move_status = None
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         """Its entry in ``pacs``."""
@@ -50,7 +55,6 @@ class ScriptedArchive:
             if level != "STUDY" and one.StudyInstanceUID != wanted.StudyInstanceUID:
                 continue
             if event.is_cancelled:
-                self.cancelled = True
                 yield 0xFE00, None
                 return
             answer = Dataset()

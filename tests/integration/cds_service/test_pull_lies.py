@@ -31,10 +31,17 @@ OURS = image(1, **of_study(1, "20230102"))
 OTHER = image(2, PatientID="4712", **of_study(1, "20230102"))
 
 
-@pytest.fixture
-def archive() -> Iterator[ScriptedArchive]:
+@pytest.fixture(scope="module")
+def running_archive() -> Iterator[ScriptedArchive]:
     with scripted_archive(free_port()) as made:
         yield made
+
+
+@pytest.fixture
+def archive(running_archive: ScriptedArchive) -> ScriptedArchive:
+    """An archive that holds nothing and was told nothing yet."""
+    running_archive.forget()
+    return running_archive
 
 
 @pytest.fixture
@@ -42,12 +49,13 @@ def pulling(archive: ScriptedArchive, engine: sa.Engine, tmp_path: Path) -> Iter
     """A function that makes a node that pulls from ``archive``, with its listener."""
     with ExitStack() as stack:
 
-        def make(pacs: dict[str, Any] | None = None, **settings: Any) -> Node:
+        def make(pacs: dict[str, Any] | None = None, listens: bool = True, **settings: Any) -> Node:
             entry = archive.settings(**(pacs or {}))
             node = make_node(engine, tmp_path, dicom_port=archive.listener, pacs=[entry], **settings)
-            listener = open_listener(node)
-            listener.start()
-            stack.callback(listener.shutdown, 0)
+            if listens:
+                listener = open_listener(node)
+                listener.start()
+                stack.callback(listener.shutdown, 0)
             return node
 
         yield make
@@ -140,7 +148,7 @@ def test_our_own_results_are_not_pulled(archive, pulling) -> None:
 )
 def test_statuses_of_the_query(archive, pulling, status, error) -> None:
     archive.find_status = status
-    node = pulling()
+    node = pulling(listens=False)
     with pytest.raises(error, match=f"{status:04X}"):
         pull(node, Asked(PATIENT), actor="test")
     assert [one["action"] for one in leaves(node, "pull.")] == ["pull.started", "pull.failed"]
@@ -159,7 +167,7 @@ def test_statuses_of_the_query(archive, pulling, status, error) -> None:
 def test_statuses_of_the_retrieval(archive, pulling, status, error) -> None:
     archive.studies, archive.move_status = [OURS], status
     with pytest.raises(error, match=f"{status:04X}"):
-        pull(pulling(), Asked(PATIENT), actor="test")
+        pull(pulling(), Asked(PATIENT), actor="test")  # the archive calls our listener before it answers
 
 
 def test_failed_sub_operations_are_told(archive, pulling) -> None:
@@ -184,7 +192,7 @@ def test_too_many_answers_are_cancelled(archive, pulling, monkeypatch) -> None:
     monkeypatch.setattr(query, "MAX_ANSWERS", 3)
     archive.studies = [image(n, **of_study(n, "20230102")) for n in range(1, 200)]
     with pytest.raises(Rejected, match="more than 3"):
-        pull(pulling(), Asked(PATIENT), actor="test")
+        pull(pulling(listens=False), Asked(PATIENT), actor="test")
 
 
 def test_priors_start_once_a_day_and_fetch(archive, pulling) -> None:
