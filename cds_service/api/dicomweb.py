@@ -396,6 +396,7 @@ def _found(request: Request) -> list[StoredObject]:
             limit=node.settings.dicomweb_search_objects,
             studies=[study],
             instances=[instance] if instance else (),
+            former=bool(instance),
         )
     found = []
     for one in stored:

@@ -11,7 +11,7 @@ from sqlmodel import col
 from cds_service.api.stored import READY
 from dermoscopy.domain import ArtifactKind, PatientIdentity, derive_uid
 from dermoscopy.routing import OUTPUTS
-from dermoscopy.tables import AnalysisRow, ArtifactRow, InstanceRow
+from dermoscopy.tables import AnalysisRow, ArtifactRow, FormerArtifactRow, InstanceRow
 from dicom_listener.dicomweb_json import StoredObject
 
 SHOWN = ("accepted", "stored")
@@ -30,15 +30,20 @@ def find_objects(
     instances: Sequence[str] = (),
     patients: Sequence[str] = (),
     accessions: Sequence[str] = (),
+    former: bool = False,
 ) -> tuple[list[StoredObject], bool]:
     """Objects that fit every list that is not empty, newest image first, and whether there are more.
+
+    Of our results the current revision; with ``former`` those too that an amendment replaced or withdrew.
 
     Of several with one SOP Instance UID the first that was received stands. ``limit`` holds for sources and for
     results alike.
     """
     found: dict[str, StoredObject] = {}
     sources = _sources(session, limit, studies, instances, patients, accessions)
-    results = _results(session, limit, studies, instances, patients, accessions)
+    results = _results(session, ArtifactRow, limit, studies, instances, patients, accessions)
+    if former:
+        results += _results(session, FormerArtifactRow, limit, studies, instances, patients, accessions)
     for stored in sources[:limit]:
         found[stored.sop_instance_uid] = stored  # newest first: the first received comes last and stands
     for stored in results[:limit]:
@@ -85,13 +90,14 @@ def _sources(
 
 def _results(
     session: Session,
+    row: type[ArtifactRow] | type[FormerArtifactRow],
     limit: int,
     studies: Sequence[str],
     instances: Sequence[str],
     patients: Sequence[str],
     accessions: Sequence[str],
 ) -> list[StoredObject]:
-    row, source = ArtifactRow, InstanceRow
+    source = InstanceRow
     query = (
         sa.select(
             col(row.digest),
@@ -107,12 +113,13 @@ def _results(
         .where(
             col(row.kind).in_(_KINDS),
             col(row.uid) != "",
-            col(row.current),
             col(source.state).in_(SHOWN),
             col(AnalysisRow.state).in_(READY),
         )
         .order_by(col(AnalysisRow.created_at).desc(), col(row.id))
     )
+    if row is ArtifactRow:
+        query = query.where(col(ArtifactRow.current))
     if studies:  # the study of a picture is derived from its instance and stands in no column
         query = query.where(col(source.study_instance_uid).in_([*studies, ""]))
     else:
