@@ -45,7 +45,7 @@ def bounded(body: bytes, buffer: BytesIO, implicit: bool, stop: int | None = Non
 
     def stop_when(tag: BaseTag, vr: str | None, length: int) -> bool:
         nonlocal count
-        if stop is not None and tag >= stop:
+        if stop is not None and int(tag) >= stop:  # pydicom's own comparison of tags is slow
             return True
         count += 1
         if length > MAX_VALUE_BYTES or vr == "SQ" or count > MAX_ELEMENTS or vr is None or vr == "UN":

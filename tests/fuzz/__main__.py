@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def main() -> int:
     parser.add_argument("--objects", type=int, default=2000, help="mutated objects, through the doors of one process")
     parser.add_argument("--sent", type=int, help="mutated objects over associations (default: a tenth of --objects)")
     parser.add_argument("--pdus", type=int, default=500, help="conversations with mutated PDUs")
+    parser.add_argument("--jobs", type=int, default=2, help="processes for --objects")
     parser.add_argument("--first", type=int, default=0, help="first number")
     parser.add_argument("--folder", type=Path, help="work here and keep it (default: a temporary folder)")
     chosen = parser.parse_args()
@@ -31,12 +33,21 @@ def main() -> int:
         sent = chosen.objects // 10 if chosen.sent is None else chosen.sent
         wrong = 0
         if chosen.objects:
-            wrong += _inside(folder / "inside", chosen.first, chosen.objects)
+            wrong += _shared_out(folder / "inside", chosen.first, chosen.objects, chosen.jobs)
         for name, count, one in (("sent", sent, throw_object), ("pdus", chosen.pdus, hold_conversation)):
             if count:
                 wrong += _outside(folder / name, name, chosen.first, count, one)
     _say(f"{wrong} faults found" if wrong else "no fault found")
     return 1 if wrong else 0
+
+
+def _shared_out(folder: Path, first: int, count: int, jobs: int) -> int:
+    """The objects shared out among processes, each with a node of its own."""
+    share = -(-count // jobs)
+    starts = range(first, first + count, share)
+    with ThreadPoolExecutor(jobs) as pool:
+        work = [pool.submit(_inside, folder / f"from-{at}", at, min(share, first + count - at)) for at in starts]
+        return sum(one.result() for one in work)
 
 
 def _inside(folder: Path, first: int, count: int) -> int:
