@@ -38,7 +38,7 @@ OTHER_MODEL: Final = Remark(
     "colour_model", "the compressed picture is in another colour model than its header says; the picture was believed"
 )
 GREY: Final = Remark("grey", "the picture is grey: the algorithm was made for colour")
-_WINDOWED: Final = Remark("window", "grey values were shown through the window or table in the header")
+_WINDOWED: Final = Remark("window", "grey values were shown as rescaling, window or table in the header say")
 _SHORT_PALETTE: Final = Remark(
     "palette_depth", "the palette states 16 bits and uses only 8; its values were taken as 8-bit colours"
 )
@@ -119,17 +119,20 @@ def ybr_to_rgb(array: Bytes, *, partial: bool = False) -> Bytes:
 
 
 def grey_to_8_bit(array: _Array, bits: int, dataset: Dataset) -> tuple[Bytes, tuple[Remark, ...]]:
-    """Grey samples through Modality and VOI transformation where ``dataset`` has the latter (PS3.3 C.11.1, C.11.2).
+    """Grey samples through the Modality and VOI transformations of ``dataset`` (PS3.3 C.11.1, C.11.2).
 
-    Without a window or table the stored range is shown: rescaling alone says nothing of what is to be seen.
+    Without a window or table the stored range is shown. Rescaling alone says nothing of what is to be seen, except where
+    it stays within that range: compressors stretch grey values before a lossy encoding and undo it so.
     """
-    centre, width = (_first(dataset.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
     if dataset.get("VOILUTSequence"):
-        table = dataset.VOILUTSequence[0]
-        shown = apply_voi(apply_modality_lut(array, dataset), dataset)
-        return to_8_bit(shown, int(table.LUTDescriptor[2])), (GREY, _WINDOWED)
+        depth = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
+        return to_8_bit(apply_voi(apply_modality_lut(array, dataset), dataset), depth), (GREY, _WINDOWED)
+    centre, width = (_first(dataset.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
     if centre is None or width is None or width < 1:
-        return to_8_bit(array, bits), (GREY,)
+        if not _rescaled_within(dataset, bits):
+            return to_8_bit(array, bits), (GREY,)
+        rescaled = np.rint(apply_modality_lut(array, dataset)).astype(np.int64).astype(np.uint16)
+        return to_8_bit(rescaled, bits), (GREY, _WINDOWED)
     function = str(dataset.get("VOILUTFunction") or "LINEAR").strip()
     if function == "LINEAR" and width == 1:
         function = "LINEAR_EXACT"  # the same step, without a division by zero
@@ -137,6 +140,15 @@ def grey_to_8_bit(array: _Array, bits: int, dataset: Dataset) -> tuple[Bytes, tu
         apply_modality_lut(array, dataset), centre, width, voi_lut_function=function, output_range=(0.0, 255.0)
     )
     return np.clip(np.rint(shown), 0, 255).astype(np.uint8), (GREY, _WINDOWED)
+
+
+def _rescaled_within(dataset: Dataset, bits: int) -> bool:
+    """Whether a rescaling of unsigned samples is stated that ends within the range of ``bits`` bits."""
+    slope, intercept = (_first(dataset.get(keyword)) for keyword in ("RescaleSlope", "RescaleIntercept"))
+    if slope is None or intercept is None or (slope, intercept) == (1.0, 0.0) or dataset.PixelRepresentation:
+        return False
+    largest = float((1 << bits) - 1)
+    return slope > 0 and intercept >= 0 and slope * largest + intercept < largest + 0.5
 
 
 def _first(value: Any) -> float | None:

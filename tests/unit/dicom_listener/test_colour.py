@@ -271,6 +271,13 @@ def test_a_window_is_in_rescaled_values():
     assert np.abs(seen(made).pixels[..., 0].astype(int) - GREY).max() <= 1
 
 
+def test_a_stretch_that_was_made_for_compression_is_undone():
+    stretched = dataset(GREY, RescaleSlope="0.5", RescaleIntercept="40")
+    assert np.abs(seen(stretched).pixels[..., 0] - (40 + GREY.astype(float) / 2)).max() <= 0.5
+    physical = dataset(GREY, RescaleSlope="1", RescaleIntercept="-1024")
+    assert np.array_equal(seen(physical).pixels[..., 0], GREY)
+
+
 def test_a_voi_table_is_applied():
     table = Dataset()
     table.LUTDescriptor, table.LUTData = [256, 0, 8], (255 - np.arange(256)).astype("<u2").tobytes()
