@@ -9,7 +9,7 @@ from dermoscopy.domain import ArtifactKind
 from dermoscopy.wording import not_excluded
 from fhir_adapters.elements import JsonObject, asserted, attachment, concept, narrative, own_identifier, sentence
 from fhir_adapters.render.corrected import said as _by_whom
-from fhir_adapters.render.draft import NOTICE, OBSERVATION_KINDS, Draft
+from fhir_adapters.render.draft import NOTICE, OBSERVATION_KINDS, Draft, reviewer
 from fhir_adapters.render.media import PART
 from fhir_adapters.render.media import TITLE as PICTURE
 from fhir_adapters.render.preview import preview
@@ -50,8 +50,9 @@ def diagnostic_report(draft: Draft) -> JsonObject:
         ]
     if draft.has_study:
         report["imagingStudy"] = [draft.reference("imaging-study")]
-    if reviewers := draft.reviewers:
-        report["resultsInterpreter"] = reviewers
+    if stands.last:
+        report["performer"] = [reviewer(stands.last)]  # answers for the report as it is now
+        report["resultsInterpreter"] = draft.reviewers
     if stands.withdrawn:
         return report
     if draft.called:
