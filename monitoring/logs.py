@@ -38,6 +38,8 @@ _AT_LEAST = {
     "sqlalchemy": logging.WARNING,  # below that it prints parameters
     "httpx": logging.WARNING,  # below that it prints URLs
     "httpcore": logging.WARNING,
+    "urllib3": logging.WARNING,  # as httpx
+    "dicomweb_client": logging.WARNING,
     "alembic": logging.WARNING,
     "asyncio": logging.WARNING,
 }
