@@ -134,3 +134,20 @@ def test_a_wrong_rule_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("CDS_CONFIG", str(file))
     with pytest.raises(Misconfigured, match=f"rule {said}"):
         read_settings()
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"client_id": "derm"}, "client_id and private_key go together"),
+        ({"private_key": "key.pem"}, "client_id and private_key go together"),
+        ({"client_id": "derm", "private_key": "key.pem", "token": "t"}, "choose token"),
+        ({"client_id": "derm", "private_key": "key.pem", "base_url": "http://ehr.example"}, "base_url must be https"),
+        ({"client_id": "derm", "private_key": "key.pem", "token_url": "http://a.example"}, "token_url must be https"),
+        ({"token_url": "https://a.example/token"}, "need client_id"),
+        ({"dicomweb_url": "https://u:p@pacs.example"}, "dicomweb_url must be"),
+    ],
+)
+def test_a_fhir_server_is_reached_in_one_way(entry: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Settings(fhir=({"name": "ehr", "base_url": "https://ehr.example/fhir", **entry},))
