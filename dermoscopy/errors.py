@@ -7,7 +7,7 @@
     │ ├ UnreadableObject       not an image, truncated, no pixel data
     │ ├ UnsupportedTransferSyntax
     │ ├ UnsupportedSopClass
-    │ ├ UnsupportedImage       multi-frame, too small, too large, decompression bomb
+    │ ├ UnsupportedImage       too small, too large, decompression bomb
     │ ├ NotDermoscopic         a modality or object that is not a dermoscopic image
     │ └ UnknownPatient         the addressee has no such patient, or more than one
     ├ Unavailable            transient: carries ``retry_after`` in seconds
@@ -48,7 +48,7 @@ class UnsupportedSopClass(Rejected):
 
 
 class UnsupportedImage(Rejected):
-    """A readable image that cannot be analysed: multi-frame, too small, too large."""
+    """A readable image that cannot be analysed: too small, too large, an unknown pixel format."""
 
 
 class NotDermoscopic(Rejected):
