@@ -28,7 +28,7 @@ from cds_service.steps import ACTOR, step
 from dermoscopy.analyses import load_analysis
 from dermoscopy.domain import Artifact, ArtifactKind, CommitmentState, DeliveryState, derive_id
 from dermoscopy.errors import Rejected, Unavailable
-from dermoscopy.ports import AuditEntry, Destination
+from dermoscopy.ports import Destination
 from dermoscopy.routing import EVERYTHING, Route
 from dermoscopy.tables import AnalysisRow, ArtifactRow, DeliveryRow, HoldRow, InstanceRow, utc_now
 
@@ -173,8 +173,7 @@ class Deliveries:
         for row in session.execute(earlier).scalars():
             row.next_attempt_at = None
             record_state(self._node, session, row, DeliveryState.SUPERSEDED, reason)
-            if (found := close_hold(session, row, ACTOR, f"superseded: {reason}")) is not None:
-                _append_resolved(self._node, session, found)
+            close_hold(self._node, session, row, ACTOR, f"superseded: {reason}")
 
     def _put_last(self, session: Session, row: DeliveryRow, artifact: ArtifactRow) -> None:
         """An earlier revision has arrived after all; where it overwrites the present one, that is sent once more."""
@@ -199,10 +198,8 @@ def send_again(node: Node, hold_id: str, *, by: str, resolution: str) -> None:
         if row is None:
             raise Rejected("nothing is left to send behind this hold: dismiss it")
         row = _locked(session, row.id)
-        closed = close_hold(session, row, by, resolution)
-        if closed is None or row.state != DeliveryState.HELD:
+        if row.state != DeliveryState.HELD or not close_hold(node, session, row, by, resolution):
             raise Rejected("this delivery is not held any more")
-        _append_resolved(node, session, closed)
         row.state, row.unconfirmed, row.commitment, row.commitment_id = DeliveryState.PENDING.value, 0, "", ""
         start_attempt(node, session, row)
         append(node, session, row, "delivery.sent_again", actor=by)
@@ -245,19 +242,6 @@ def _due(delivery: DeliveryRow, attempt: int) -> bool:
 def _locked(session: Session, delivery_id: str) -> DeliveryRow:
     lock_analysis(session, session.get_one(DeliveryRow, delivery_id).analysis_id)
     return session.get_one(DeliveryRow, delivery_id, populate_existing=True)
-
-
-def _append_resolved(node: Node, session: Session, hold: HoldRow) -> None:
-    node.audit.append(
-        session,
-        AuditEntry(
-            action="hold.resolved",
-            actor=hold.resolved_by,
-            subject_type="hold",
-            subject_id=hold.id,
-            details={"hold": hold.kind, "resolution": hold.resolution, "subject": hold.subject_id},
-        ),
-    )
 
 
 def _route(session: Session, analysis_id: str) -> Route:

@@ -10,6 +10,7 @@ from opentelemetry import metrics
 from sqlalchemy.orm import Session
 from sqlmodel import col, func, select
 
+from cds_service.holding import close
 from cds_service.node import Node
 from cds_service.steps import ACTOR, hold
 from dermoscopy.domain import DeliveryState, derive_id
@@ -87,13 +88,13 @@ def hold_delivery(node: Node, session: Session, row: DeliveryRow, reason: str) -
     hold(session, HOLD_KIND, row.id, reason)
 
 
-def close_hold(session: Session, row: DeliveryRow, by: str, resolution: str) -> HoldRow | None:
-    """Close the hold of a delivery that no longer needs a person; the hold, if one was open."""
+def close_hold(node: Node, session: Session, row: DeliveryRow, by: str, resolution: str) -> bool:
+    """Close the hold of a delivery that no longer needs a person; whether one was open."""
     found = session.get(HoldRow, derive_id("hold", HOLD_KIND, row.id))
     if found is None or found.resolved_at is not None:
-        return None
-    found.resolved_at, found.resolved_by, found.resolution = utc_now(), by, resolution
-    return found
+        return False
+    close(node, session, found, by=by, resolution=resolution)
+    return True
 
 
 def lock_analysis(session: Session, analysis_id: str) -> None:

@@ -263,7 +263,7 @@ def _commit(node: Node, session: Session, delivery: DeliveryRow) -> None:
     if delivery.delivered_at is None or delivery.state in (DeliveryState.DELIVERED, DeliveryState.SUPERSEDED):
         return
     delivery.next_attempt_at = None
-    close_hold(session, delivery, ACTOR, "the PACS has committed to it after all")
+    close_hold(node, session, delivery, ACTOR, "the PACS has committed to it after all")
     record_state(node, session, delivery, DeliveryState.DELIVERED)
 
 

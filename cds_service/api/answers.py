@@ -132,10 +132,11 @@ class ImageAnswer(_Answer):
 
 
 class Delivery(_Answer):
-    """One output on its way to one destination."""
+    """One output on its way to one destination. An amended output has a delivery of its own."""
 
     destination: str
     kind: ArtifactKind
+    uid: str = Field(default="", description="SOP Instance UID of what is sent; empty where it is no DICOM object")
     state: DeliveryState
     attempts: int
     last_error: str = ""

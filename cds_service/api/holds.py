@@ -16,12 +16,12 @@ from cds_service.api.uploads import PLAIN, PatientReference
 from cds_service.authorization import Administrator, Caller, Reader
 from cds_service.deliveries import send_again, send_again_to
 from cds_service.delivery_attempts import HOLD_KIND
+from cds_service.holding import dismiss
 from cds_service.node import Node
 from dermoscopy.domain import PatientIdentity
 from dermoscopy.errors import Rejected
 from dermoscopy.intake import NO_PATIENT, PATIENT_CONFLICT, SEVERAL_FRAMES, UID_CONFLICT
-from dermoscopy.ports import AuditEntry
-from dermoscopy.tables import HoldRow, InstanceRow, utc_now
+from dermoscopy.tables import HoldRow, InstanceRow
 
 router = APIRouter(prefix="/api/v1/holds", tags=["holds"])
 
@@ -143,7 +143,7 @@ def _send_again(node: Node, caller: Caller, hold_id: str, kind: str, resolution:
     try:
         send_again(node, hold_id, by=caller.name, resolution=resolution)
     except Rejected as error:
-        raise AlreadyDecided(f"{str(error)[:1].upper()}{str(error)[1:]}.") from error
+        raise AlreadyDecided(_sentence(error)) from error
 
 
 def _patient(node: Node, decision: Analyse, named: PatientIdentity) -> PatientIdentity:
@@ -155,21 +155,14 @@ def _patient(node: Node, decision: Analyse, named: PatientIdentity) -> PatientId
 
 
 def _close(node: Node, caller: Caller, hold_id: str, resolution: str) -> None:
-    with node.begin() as session:
-        hold = session.get_one(HoldRow, hold_id)
-        if hold.resolved_at is not None:
-            raise AlreadyDecided(f"This hold was decided already: {hold.resolution}")
-        hold.resolved_at, hold.resolved_by, hold.resolution = utc_now(), caller.name, resolution
-        node.audit.append(
-            session,
-            AuditEntry(
-                action="hold.resolved",
-                actor=caller.name,
-                subject_type="hold",
-                subject_id=hold_id,
-                details={"hold": hold.kind, "resolution": resolution, "subject": hold.subject_id},
-            ),
-        )
+    try:
+        dismiss(node, hold_id, by=caller.name, resolution=resolution)
+    except Rejected as error:
+        raise AlreadyDecided(_sentence(error)) from error
+
+
+def _sentence(error: Exception) -> str:
+    return f"{str(error)[:1].upper()}{str(error)[1:]}"
 
 
 def _shown(row: HoldRow) -> Hold:

@@ -227,6 +227,7 @@ def _delivery(row: DeliveryRow) -> Delivery:
     return Delivery(
         destination=row.destination,
         kind=ArtifactKind(row.kind),
+        uid=row.uid,
         state=DeliveryState(row.state),
         attempts=row.attempts,
         last_error=row.last_error,

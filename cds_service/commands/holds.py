@@ -12,7 +12,7 @@ from sqlmodel import col, select
 
 from cds_service.commands.session import prepare
 from dermoscopy.domain import PatientIdentity
-from dermoscopy.tables import HoldRow
+from dermoscopy.tables import HoldRow, InstanceRow
 
 app = typer.Typer(no_args_is_help=True, help="List and decide what is held for a person.")
 
@@ -58,15 +58,26 @@ def resolve(
     hold: Annotated[str, typer.Argument(help="id of the hold")],
     patient: Annotated[str, typer.Option(help="whose image it is: patient id")] = "",
     issuer: Annotated[str, typer.Option(help="issuer of the patient id, or FHIR identifier system")] = "",
-    dismiss: Annotated[bool, typer.Option("--dismiss", help="leave the image unanalysed for good")] = False,
+    dismiss: Annotated[
+        bool, typer.Option("--dismiss", help="leave an image unanalysed, or a delivery unsent, for good")
+    ] = False,
 ) -> None:
-    """Decide about a held image: name the patient, or dismiss it. The decision is kept in the audit log."""
+    """Decide about what is held: name the patient of an image, or dismiss it. The decision is kept in the audit log."""
     if dismiss == bool(patient):
         raise typer.BadParameter("give either --patient or --dismiss")
+    from cds_service import holding
     from cds_service.bootstrap import open_node
 
     node = open_node(prepare())
     identity = None if dismiss else PatientIdentity(node.issuers.issuer_of(issuer), patient)
     said = "dismissed" if dismiss else "patient named"
-    receipt = node.intake.resolve_hold(hold, by=getpass.getuser(), patient=identity, resolution=said)
+    by = getpass.getuser()
+    with node.begin() as session:
+        row = session.get(HoldRow, hold)
+        of_an_image = row is None or session.get(InstanceRow, row.subject_id) is not None
+    if dismiss and not of_an_image:
+        holding.dismiss(node, hold, by=by, resolution=said)
+        receipt = None
+    else:
+        receipt = node.intake.resolve_hold(hold, by=by, patient=identity, resolution=said)
     Console().print("Dismissed." if receipt is None else f"Analysis {receipt.analysis_id} is under way.")
