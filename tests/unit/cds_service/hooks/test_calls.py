@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from audit.tables import AuditLeaf
 from cds_service.hooks.services import SERVICES
 from dermoscopy.domain import PatientIdentity, TriageTier, derive_id
+from dermoscopy.settings import ApiToken, Role
 from dermoscopy.tables import AnalysisRow, HoldRow
 from tests.findings import (
     ISSUER,
@@ -308,7 +309,7 @@ class TestFeedback:
             "overrideReason": {"reason": {"code": "known", "system": "urn:x"}, "userComment": "Mr Example disagrees"},
             "outcomeTimestamp": "2026-03-14T12:00:00Z",
         }
-        return {"feedback": [one | changes]}
+        return {"feedback": [{k: v for k, v in (one | changes).items() if v is not ...}]}
 
     def test_it_is_one_leaf_however_often_it_comes(self, client, node):
         for stamp in ("2026-03-14T12:00:00Z", "2026-03-14T13:00:00+01:00", "2026-03-14T12:00:00.000Z"):
@@ -342,3 +343,81 @@ class TestFeedback:
 
     def test_empty_feedback_is_400(self, client):
         assert client.post(self.ADDRESS, json={"feedback": []}).status_code == 400
+
+    def rows(self, client):
+        answer = client.get("/api/v1/card-feedback")
+        assert answer.status_code == 200
+        return answer.json()["feedback"]
+
+    def test_it_is_kept_with_its_words_for_those_who_watch(self, client, node, capsys):
+        analysis = stored_analysis(node)
+        (card,) = cards(client)
+        reason = card["overrideReasons"][0]
+        override = {"reason": reason, "userComment": "Mr Example disagrees"}
+        for _ in range(2):
+            client.post(self.ADDRESS, json=self.said(card=card["uuid"], overrideReason=override))
+        (row,) = self.rows(client)
+        assert (row["card"], row["known"], row["report_id"]) == (card["uuid"], True, analysis.id)
+        assert (row["reason_system"], row["reason_code"]) == (reason["system"], reason["code"])
+        assert row["comment"] == "Mr Example disagrees"
+        with node.begin() as session:
+            told = session.execute(sa.select(AuditLeaf.details)).scalars().all()
+        assert not any("Example" in details for details in told)
+        assert "Example" not in capsys.readouterr().out
+
+    def test_accepted_suggestions_are_named(self, client):
+        client.post(
+            self.ADDRESS, json=self.said(outcome="accepted", overrideReason=..., acceptedSuggestions=[{"id": "s-1"}])
+        )
+        (row,) = self.rows(client)
+        assert (row["outcome"], row["accepted_suggestions"]) == ("accepted", ["s-1"])
+
+    def test_a_card_that_nobody_remembers_is_noted_as_such(self, client, node):
+        assert client.post(self.ADDRESS, json=self.said()).status_code == 200
+        (row,) = self.rows(client)
+        assert row["known"] is False and row["report_id"] is None
+        assert json.loads(leaves(node)[0].details)["known"] is False
+
+    def test_who_reads_it_is_written_down_and_only_administrators_may(self, open_client):
+        tokens = tuple(
+            ApiToken(name=role.value, token=f"{role.value}-token-0123456789", role=role)
+            for role in (Role.REVIEW, Role.ADMIN)
+        )
+        client = open_client(api_tokens=tokens)
+        for role, status in ((Role.REVIEW, 403), (Role.ADMIN, 200)):
+            headers = {"Authorization": f"Bearer {role.value}-token-0123456789"}
+            assert client.get("/api/v1/card-feedback", headers=headers).status_code == status
+        (leaf,) = leaves(client.app.state.node)
+        assert (leaf.action, leaf.actor) == ("card.feedback_read", "admin")
+
+    def test_the_list_goes_on_before_a_time(self, client):
+        for second in range(3):
+            client.post(self.ADDRESS, json=self.said(outcomeTimestamp=f"2026-03-14T12:00:0{second}Z"))
+        first = self.rows(client)
+        assert len(first) == 3
+        answer = client.get("/api/v1/card-feedback", params={"before": first[0]["received_at"], "limit": 1})
+        assert [row["feedback_id"] for row in answer.json()["feedback"]] == [first[1]["feedback_id"]]
+
+
+def test_reasons_to_override_are_of_real_code_systems(client, node):
+    stored_analysis(node)
+    (card,) = cards(client)
+    assert len(card["overrideReasons"]) >= 4
+    for reason in card["overrideReasons"]:
+        assert reason["display"] and reason["code"]
+        assert reason["system"] in ("http://terminology.hl7.org/CodeSystem/v3-ActCode", "http://snomed.info/sct")
+
+
+def test_a_context_of_megabytes_is_read_and_a_larger_one_refused(open_client):
+    client = open_client(hooks_max_request_bytes=3_000_000)
+    body = request()
+    body["context"]["draftOrders"] = {"resourceType": "Bundle", "entry": [{"resource": {"text": "x" * 2_000_000}}]}
+    assert client.post(CALL, json=body).status_code == 200
+    body["context"]["draftOrders"]["entry"] *= 2
+    answer = client.post(CALL, json=body)
+    assert answer.status_code == 413 and answer.json()["resourceType"] == "OperationOutcome"
+
+
+def test_a_context_that_is_endlessly_deep_is_400(client):
+    deep = json.dumps(request()).replace('"patientId": "p1"', f'"patientId": "p1", "x": {"[" * 100_000}{"]" * 100_000}')
+    assert client.post(CALL, content=deep, headers={"Content-Type": "application/json"}).status_code == 400
