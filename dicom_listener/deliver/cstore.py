@@ -53,6 +53,12 @@ _DUPLICATE_INSTANCE: Final = 0x0111
 _PROCESSING_FAILURE: Final = 0x0110
 _RESOURCE_LIMITATION: Final = 0x0213
 
+PATIENCE_SECONDS: Final = 10.0
+"""How long a delivery waits for its turn: one silent PACS must not hold all the threads that others need as well."""
+_SLOW_SECONDS: Final = 1.0
+_REST_SECONDS: Final = 30.0
+"""After a PACS was silent, not merely absent, it is left alone for so long (or for as long as it was silent)."""
+
 
 class CStoreDestination:
     """Implements `dermoscopy.ports.Destination`; safe to call from many threads, which take turns.
@@ -86,6 +92,7 @@ class CStoreDestination:
         self._lock = threading.Lock()
         self._association: Association | None = None
         self._last_used = 0.0
+        self._silent_until = 0.0
         self._watch: threading.Timer | None = None
 
     @property
@@ -101,19 +108,21 @@ class CStoreDestination:
     def deliver(self, artifact: Artifact, analysis: Analysis) -> DeliveryReceipt:
         """Store ``artifact`` (a Part 10 file) at the PACS; the same object again is the same SOP instance there.
 
-        Raises `DestinationUnavailable` (no association, no answer in time, out of resources) and `Rejected` (refused
-        for good, no common encoding).
+        Raises `DestinationUnavailable` (no association, no answer in time, out of resources, busy) and `Rejected`
+        (refused for good, no common encoding).
         """
         with _tracer.start_as_current_span(
             "dicom.deliver", attributes={"destination": self._name, "artifact": artifact.kind.value}
         ):
             dataset = _read(artifact)
-            with self._lock:
-                try:
-                    status = self._send(dataset)
-                finally:
-                    self._last_used = time.monotonic()
-                    self._start_watch()
+            if not self._lock.acquire(timeout=PATIENCE_SECONDS):
+                raise DestinationUnavailable(f"{self._name} is busy with other objects", retry_after=1)
+            try:
+                status = self._send_unless_silent(dataset)
+            finally:
+                self._last_used = time.monotonic()
+                self._start_watch()
+                self._lock.release()
         self._judge(status, artifact, analysis)
         return DeliveryReceipt(reference=artifact.uid)
 
@@ -132,6 +141,20 @@ class CStoreDestination:
             self._release()
 
     # ------------------------------------------------------------------------------------------------- inside the lock
+
+    def _send_unless_silent(self, dataset: Dataset) -> int:
+        began = time.monotonic()
+        if began < self._silent_until:
+            raise DestinationUnavailable(
+                f"{self._name} gave no answer a moment ago", retry_after=self._silent_until - began
+            )
+        try:
+            return self._send(dataset)
+        except DestinationUnavailable:
+            silent = time.monotonic() - began
+            if silent > _SLOW_SECONDS:
+                self._silent_until = time.monotonic() + min(silent, _REST_SECONDS)
+            raise
 
     def _send(self, dataset: Dataset) -> int:
         """Send over the open association; one that the peer has closed meanwhile is replaced once."""

@@ -214,6 +214,34 @@ def test_a_pacs_that_does_not_answer_in_time(scripted):
     made.close()
 
 
+def test_a_pacs_that_is_silent_is_left_alone_for_a_moment(scripted):
+    scripted.delay = 3
+    made = destination(scripted.port, timeout=1.5)
+    for reason in ("no answer to", "no answer a moment ago", "no answer a moment ago"):
+        with pytest.raises(DestinationUnavailable, match=reason):
+            made.deliver(ARTIFACTS[ArtifactKind.SR], WHAT.analysis)
+    assert scripted.associations == 1
+    scripted.delay = 0
+    made._silent_until = 0
+    made.deliver(ARTIFACTS[ArtifactKind.SR], WHAT.analysis)
+    made.close()
+
+
+def test_a_slow_pacs_does_not_hold_every_thread(scripted, monkeypatch):
+    monkeypatch.setattr(cstore, "PATIENCE_SECONDS", 0.2)
+    scripted.delay = 2
+    made = destination(scripted.port)
+    first = threading.Thread(target=made.deliver, args=(ARTIFACTS[ArtifactKind.SR], WHAT.analysis))
+    first.start()
+    while not made._lock.locked():
+        time.sleep(0.01)
+    with pytest.raises(DestinationUnavailable, match="busy"):
+        made.deliver(ARTIFACTS[ArtifactKind.SEG], WHAT.analysis)
+    first.join()
+    assert len(scripted.received) == 1
+    made.close()
+
+
 def test_a_class_that_the_pacs_does_not_take():
     pacs = ScriptedPacs(classes=(VERIFICATION, SECONDARY_CAPTURE))
     pacs.start()
