@@ -26,7 +26,7 @@ class RunningService:
     def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.port = free_port()
+        self.port = int(str(settings.get("port") or free_port()))
         self.dicom_port = int(str(settings.get("dicom_port") or free_port()))
         values: dict[str, object] = {
             "data_dir": folder / "data",

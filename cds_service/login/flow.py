@@ -74,12 +74,15 @@ class LoginFlow:
         more = {"aud": iss, "launch": launch}
         return self._authorization(server, self._directory.ehr(base), attempt, LAUNCH_SCOPES, more), attempt
 
-    def finish(self, attempt: Attempt, code: str) -> tuple[Caller, str]:
-        """Who logged in, and the path to go to. Raises `LoginFailed`."""
+    def finish(self, attempt: Attempt, code: str, issuer: str = "") -> tuple[Caller, str]:
+        """Who logged in, and the path to go to. ``issuer``: who sent the browser back, where it says so (RFC 9207).
+
+        Raises `LoginFailed`.
+        """
         if not attempt.ehr:
             if self._provider is None:
                 raise LoginFailed("No login provider is configured here any more.")
-            endpoints = self._directory.provider(self._provider.issuer)
+            endpoints = _same(self._directory.provider(self._provider.issuer), issuer)
             claims, _ = self._exchange(self._provider, endpoints, attempt, code)
             role = granted_role(self._provider, claims)
             if role is None:
@@ -88,7 +91,7 @@ class LoginFlow:
         server = self._ehrs.get(attempt.ehr)
         if server is None:
             raise LoginFailed("This EHR may not launch the page any more.")
-        endpoints = self._directory.ehr(attempt.ehr)
+        endpoints = _same(self._directory.ehr(attempt.ehr), issuer)
         claims, answer = self._exchange(server, endpoints, attempt, code)
         who = Caller(*_named(endpoints, claims, launched_role(server, claims)))
         patients = self._patients(attempt.ehr, answer)
@@ -175,6 +178,12 @@ def launched_role(server: SmartServer, claims: Mapping[str, Any]) -> Role:
     if not kind or kind[0] not in _CLINICIANS:
         raise LoginFailed("This page is for clinicians: the EHR says that you are not one (fhirUser).")
     return server.role
+
+
+def _same(endpoints: Endpoints, issuer: str) -> Endpoints:
+    if issuer and issuer != endpoints.issuer:
+        raise LoginFailed("Another provider than the one that was asked sent the browser back.")
+    return endpoints
 
 
 def _named(endpoints: Endpoints, claims: Mapping[str, Any], role: Role) -> tuple[str, Role, str]:

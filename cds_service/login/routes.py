@@ -71,6 +71,7 @@ def finish(
     state: Annotated[str, Query(max_length=200)] = "",
     code: Annotated[str, Query(max_length=8000)] = "",
     error: Annotated[str, Query(max_length=200)] = "",
+    iss: Annotated[str, Query(max_length=2000)] = "",
 ) -> Response:
     """Back from the provider."""
     flow: LoginFlow = request.app.state.login_flow
@@ -83,7 +84,7 @@ def finish(
             raise LoginFailed("This browser did not begin this login, or too long ago: begin again.")
         if error or not code:
             raise LoginFailed("The provider ended the login without letting you in.")
-        who, path = flow.finish(attempt, code)
+        who, path = flow.finish(attempt, code, iss)
     except LoginFailed as failed:
         sessions.fail(how, attempt.ehr if attempt is not None else "", failed.detail)
         raise

@@ -21,6 +21,7 @@ _STATIC: Final = {
     "theme.js": "text/javascript",
     "viewer.js": "text/javascript",
     "outline.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
 }
 """Every static file, with its media type. Scripts are plain and our own: nothing is built, nothing foreign."""
 

@@ -62,7 +62,11 @@ def measurements(measured: Any) -> list[tuple[str, str]]:
     if measured is None:
         return []
     values = ((title, getattr(measured, name), unit) for name, title, unit in _ROWS)
-    return [(title, f"{value:.4g} {unit}".strip()) for title, value, unit in values if value is not None]
+    return [(title, f"{_number(value)} {unit}".strip()) for title, value, unit in values if value is not None]
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def colours(measured: Any) -> list[tuple[str, float]]:

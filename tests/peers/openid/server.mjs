@@ -80,10 +80,10 @@ async function serveFhir(ctx, kind, id) {
   const token = await provider.AccessToken.find((ctx.get('authorization') ?? '').replace(/^Bearer /, ''));
   const mayRead = token?.scope?.split(' ').includes('patient/*.read');
   const patient = kind === 'Patient' && config.patients.find((one) => one.id === id);
+  const refused = !mayRead || launches.get(token.grantId)?.patient !== id ? 401 : patient ? 0 : 404;
+  ctx.body = refused ? { resourceType: 'OperationOutcome' } : patient;
+  ctx.status = refused || 200;
   ctx.type = 'application/fhir+json';
-  if (!mayRead || launches.get(token.grantId)?.patient !== id) ctx.status = 401;
-  else if (!patient) ctx.status = 404;
-  ctx.body = ctx.status >= 400 ? { resourceType: 'OperationOutcome' } : patient;
 }
 
 async function text(request) {

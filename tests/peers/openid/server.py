@@ -23,6 +23,7 @@ class OpenIdProvider:
         folder: Path,
         *,
         callback: str,
+        port: int = 0,
         people: Mapping[str, Mapping[str, Any]],
         patients: Sequence[Mapping[str, Any]] = (),
         launches: Mapping[str, Mapping[str, str]] | None = None,
@@ -30,7 +31,7 @@ class OpenIdProvider:
         """``callback``: redirect address of both clients, ``page`` (confidential) and ``smart`` (public)."""
         node = program("node", package="nodejs 20 or newer")
         installed(PEERS / "node_modules" / "oidc-provider")
-        self.port = free_port()
+        self.port = port or free_port()
         self.issuer = f"http://localhost:{self.port}"
         self.fhir = f"{self.issuer}/fhir"
         shared = {"redirect_uris": [callback], "grant_types": ["authorization_code"], "response_types": ["code"]}
