@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from sqlmodel import select
+from sqlmodel import SQLModel, select
 
 from audit.tables import AuditLeaf
 from cds_service.bootstrap import destinations
@@ -18,6 +19,7 @@ from cds_service.listening import check, open_listener
 from cds_service.node import Node
 from cds_service.result_commitments import ResultCommitments
 from dermoscopy.analyses import save_artifacts
+from dermoscopy.database import create_database_engine
 from dermoscopy.domain import Artifact, ArtifactKind, derive_id
 from dermoscopy.errors import Misconfigured
 from dermoscopy.settings import Settings
@@ -340,6 +342,49 @@ def test_a_pacs_that_is_not_to_be_asked_is_not(engine, tmp_path, pacs):
         assert site.node.queue.started == []
     finally:
         site.close()
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_what_happens_at_once_happens_once(request, tmp_path, pacs, database):
+    """Deliveries that end together are asked about once; a report that comes as time is over still counts."""
+    folder = f"sqlite:///{tmp_path / 'once.sqlite3'}"
+    engine = create_database_engine(request.getfixturevalue("postgres_url") if database == "postgresql" else folder)
+    SQLModel.metadata.create_all(engine)
+    site = Site(engine, tmp_path, {"port": pacs.port})
+    try:
+        waiting = [job for job in site.node.queue.started if job[0] == "deliver"]
+        together([lambda job=job: site.deliveries.deliver(job[2], 1) for job in waiting])
+        assert site.work("ask_commitment") == ["ask_commitment"]
+        (request,) = pacs.asked
+        assert {uid for _, uid in request.pairs} == UIDS
+        answers: list[int | None] = []
+        together(
+            [
+                lambda: answers.append(pacs.report(site.listener.port, request)),
+                lambda: site.commitments.end(site.transactions()[0].id),
+            ]
+        )
+        assert answers == [0]
+        assert site.states() == {("delivered", "committed")}
+        assert site.analysis_state() == "complete"
+    finally:
+        site.close()
+        engine.dispose()
+
+
+def together(calls: list[Callable[[], object]]) -> None:
+    start = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], object]) -> None:
+        start.wait()
+        call()
+
+    threads = [threading.Thread(target=run, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def amended(artifact: Artifact, uid: str) -> Artifact:

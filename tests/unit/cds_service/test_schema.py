@@ -47,3 +47,25 @@ def test_the_schema_is_what_the_code_declares(first):
             opts={"include_name": lambda name, kind, _: kind != "table" or name in SQLModel.metadata.tables},
         )
         assert compare_metadata(context, SQLModel.metadata) == []
+
+
+def test_deliveries_of_before_say_what_they_were_started_for(first):
+    with first.connect() as connection:
+        configuration = schema._configuration()
+        configuration.attributes["connection"] = connection
+        alembic.command.upgrade(configuration, "0005")
+        for statement in (
+            "INSERT INTO analysis (id, instance_id, issuer, patient_id, state, created_at, model_name, model_version, "
+            "model_digest, tier, primary_class, abstention, document, embedding, error) VALUES "
+            "('a', 'id-1', '', '', 'complete', '2026-03-04 05:06:07', 'm', '1', 'd', '', '', '', '', '', '')",
+            "INSERT INTO artifact (id, analysis_id, kind, media_type, digest, size, uid, sop_class_uid) VALUES "
+            "('r', 'a', 'seg', 'application/dicom', 'digest-r', 1, '1.2.3', '1.2')",
+            "INSERT INTO delivery (id, analysis_id, artifact_id, destination, kind, state, attempts, reference, "
+            "last_error) VALUES ('d', 'a', 'r', 'pacs', 'seg', 'delivered', 1, '', '')",
+        ):
+            connection.execute(sa.text(statement))
+        connection.commit()
+    schema.migrate(first)
+    with first.connect() as connection:
+        row = connection.execute(sa.text("SELECT digest, uid, commitment, unconfirmed FROM delivery")).one()
+    assert row == ("digest-r", "1.2.3", "", 0)
