@@ -23,7 +23,7 @@ from dermoscopy.errors import (
     UnsupportedTransferSyntax,
 )
 from dicom_listener.bounds import bounded
-from dicom_listener.identifiers import check_uids, trusted, trusted_or_empty
+from dicom_listener.identifiers import check_uids, plain, trusted, trusted_or_empty
 from dicom_listener.part10 import MANUFACTURER, PARSE_ERRORS, inflate, split_part10
 from dicom_listener.rules import Facts
 from dicom_listener.syntaxes import (
@@ -223,7 +223,7 @@ def _text(dataset: Dataset, keyword: str) -> str:
     if value is None or isinstance(value, (bytes, Sequence)):  # under a VR that holds no text: as good as absent
         return ""
     if isinstance(value, str):
-        return value.strip(" \0")
+        return plain(value).strip(" \0")
     if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue":
         return "\\".join(str(one) for one in value).strip(" \0")
     return str(value).strip(" \0")

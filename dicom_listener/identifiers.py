@@ -23,6 +23,11 @@ _NOT_TEXT: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 """Unicode categories of what nobody can read: controls, direction marks, surrogates, private and unassigned ones."""
 
 
+def plain(text: str) -> str:
+    """``text`` without the designator of ISO-IR 58 (PS3.5 K.2): pydicom 3.0 leaves it to Python, which leaves it in."""
+    return text.replace("\x1b$)A", "") if "\x1b" in text else text
+
+
 def check_uids(**uids: str) -> None:
     """Raises `UnreadableObject`, naming the attribute, where a value is no UID (PS3.5 9.1). Never shows the value."""
     for attribute, uid in uids.items():

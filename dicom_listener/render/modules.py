@@ -25,6 +25,7 @@ from dermoscopy.codes import Code
 from dermoscopy.domain import Artifact, ArtifactKind, PatientIdentity
 from dermoscopy.identifiers import series_uid
 from dermoscopy.ports import RenderInput
+from dicom_listener.identifiers import plain
 from dicom_listener.part10 import MANUFACTURER, file_meta
 from dicom_listener.render.revisions import made_at, result_uid, revision_of
 from dicom_listener.syntaxes import EXPLICIT_LITTLE_ENDIAN
@@ -213,9 +214,10 @@ def copy(result: Dataset, source: Dataset, keyword: str) -> None:
     if element.VR == "SQ":
         value = [_copied(item) for item in element.value or ()]
     elif element.VM > 1:
-        value = [str(one) for one in element.value]
+        value = [plain(str(one)) for one in element.value]
     else:
-        value = element.value if element.value is None or isinstance(element.value, bytes) else str(element.value)
+        raw = element.value
+        value = raw if raw is None or isinstance(raw, bytes) else plain(str(raw))
     result.add(DataElement(tag, element.VR, value, validation_mode=config.IGNORE))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -93,3 +94,60 @@ def test_an_end_inside_a_pdu_gives_what_came(ends):
     ours.recv(6)
     assert ours.recv(100) == bytes(44)
     assert ours.recv(56) == b""
+
+
+def test_a_header_in_two_pieces_is_still_checked(ends):
+    """Else a pause inside the header would be the way around the limit on lengths."""
+    ours, theirs = ends
+    head = b"\4\0" + (LIMIT + 1).to_bytes(4, "big")
+    sender = threading.Timer(0.1, theirs.sendall, (head[3:],))
+    theirs.sendall(head[:3])
+    sender.start()
+    with pytest.raises(ConnectionAbortedError, match="longer than agreed"):
+        ours.recv(6)
+    sender.join()
+
+
+@pytest.mark.parametrize("after_the_header", [False, True], ids=["in the header", "in the body"])
+def test_a_byte_now_and_then_is_no_sender_at_work(after_the_header):
+    ours, theirs = socket.socketpair()
+    connection = Connection(ours, LIMIT, 0.2, lowest_rate=10_000)
+    data = pdu(4, bytes(1000))
+    stop = threading.Event()
+
+    def trickle() -> None:
+        if after_the_header:
+            theirs.sendall(data[:6])
+        for byte in data[6 if after_the_header else 0 :]:
+            if stop.wait(0.1):
+                return
+            theirs.sendall(bytes([byte]))
+
+    sender = threading.Thread(target=trickle)
+    sender.start()
+    try:
+        with pytest.raises((TimeoutError, BlockingIOError)):
+            read_as_pynetdicom(connection)
+    finally:
+        stop.set()
+        sender.join()
+        connection.close()
+        theirs.close()
+
+
+def test_a_slow_line_has_the_time_that_its_length_needs():
+    ours, theirs = socket.socketpair()
+    connection = Connection(ours, LIMIT, 0.2, lowest_rate=1000)
+    data = pdu(4, bytes(range(250)) * 4)
+
+    def send() -> None:
+        for start in range(0, len(data), 100):
+            theirs.sendall(data[start : start + 100])
+            time.sleep(0.05)
+        theirs.close()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert read_as_pynetdicom(connection) == data
+    sender.join()
+    connection.close()
