@@ -112,13 +112,15 @@ class Amendments:
             if claimed is None:
                 raise Unavailable("another revision of this report was stored meanwhile: drawn again", retry_after=1)
             present = artifact_rows(session, analysis_id)
-            digests = {artifact.kind: digest for artifact, digest in stored}
+            drawn = {artifact.kind for artifact, _ in stored}
+            changed = [one for one in stored if not _is_out(present.get(one[0].kind), one[0])]
+            digests = {artifact.kind: digest for artifact, digest in changed}
             replaced = [row for kind, row in present.items() if kind in digests and row.digest != digests[kind]]
-            withdrawn = [row for kind, row in present.items() if kind in REPLACED and kind not in digests]
+            withdrawn = [row for kind, row in present.items() if kind in REPLACED and kind not in drawn]
             for row in (*replaced, *withdrawn):
                 keep_former(session, row, revision=shown)
             named = [row.uid for row in (*replaced, *withdrawn) if row.uid]
-            rows = save_artifacts(session, analysis_id, stored)
+            rows = save_artifacts(session, analysis_id, changed)
             for row in withdrawn:
                 row.current = False
             session.flush()
@@ -175,6 +177,12 @@ class Amendments:
                 details=details,
             ),
         )
+
+
+def _is_out(row: ArtifactRow | None, drawn: Artifact) -> bool:
+    """Whether the very DICOM object is there already: what has gone out under a UID never changes under it, although
+    a later version of this program may draw it a little differently."""
+    return row is not None and bool(drawn.sop_class_uid) and row.uid == drawn.uid
 
 
 def _revision(reviews: Sequence[Review]) -> int:

@@ -6,6 +6,7 @@ Renderers, decoder, database, object store and audit log are real.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 from io import BytesIO
@@ -350,3 +351,15 @@ def test_an_amendment_that_cannot_be_drawn_waits_for_a_person(clinic: Clinic, mo
     assert (hold.kind, hold.subject_id) == ("amendment_failed", review.id)
     assert "no ruler anywhere" in hold.reason
     assert "amendment.failed" in clinic.actions()
+
+
+def test_what_has_gone_out_under_a_uid_never_changes_under_it(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later version of the program may draw the same segmentation a little differently."""
+    before = clinic.current()
+    drawers = clinic.pipeline._amendments._renderers
+    redrawn = {**drawers, SEG: lambda what: dataclasses.replace(drawers[SEG](what), data=b"drawn otherwise")}
+    monkeypatch.setattr(clinic.pipeline._amendments, "_renderers", redrawn)
+    clinic.amend(clinic.say(CONFIRM))
+    assert clinic.current()[SEG] == before[SEG]
+    assert clinic.current()[SR] != before[SR]
+    assert (0, "seg") not in clinic.former()
