@@ -16,7 +16,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import structlog
-from highdicom.pixels import apply_voi_window
 from PIL import Image, ImageCms
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_modality_lut, apply_voi
@@ -121,8 +120,8 @@ def ybr_to_rgb(array: Bytes, *, partial: bool = False) -> Bytes:
 def grey_to_8_bit(array: _Array, bits: int, dataset: Dataset) -> tuple[Bytes, tuple[Remark, ...]]:
     """Grey samples through the Modality and VOI transformations of ``dataset`` (PS3.3 C.11.1, C.11.2).
 
-    Without a window or table the stored range is shown. Rescaling alone says nothing of what is to be seen, except where
-    it stays within that range: compressors stretch grey values before a lossy encoding and undo it so.
+    Without a window or table the stored range is shown. Rescaling alone says nothing of what is to be seen, except
+    where it stays within that range: compressors stretch grey values before a lossy encoding and undo it so.
     """
     if dataset.get("VOILUTSequence"):
         depth = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
@@ -134,12 +133,19 @@ def grey_to_8_bit(array: _Array, bits: int, dataset: Dataset) -> tuple[Bytes, tu
         rescaled = np.rint(apply_modality_lut(array, dataset)).astype(np.int64).astype(np.uint16)
         return to_8_bit(rescaled, bits), (GREY, _WINDOWED)
     function = str(dataset.get("VOILUTFunction") or "LINEAR").strip()
-    if function == "LINEAR" and width == 1:
-        function = "LINEAR_EXACT"  # the same step, without a division by zero
-    shown = apply_voi_window(
-        apply_modality_lut(array, dataset), centre, width, voi_lut_function=function, output_range=(0.0, 255.0)
-    )
-    return np.clip(np.rint(shown), 0, 255).astype(np.uint8), (GREY, _WINDOWED)
+    return _windowed(apply_modality_lut(array, dataset), centre, width, function), (GREY, _WINDOWED)
+
+
+def _windowed(values: _Array, centre: float, width: float, function: str) -> Bytes:
+    """``values`` through a window as 0…255 (PS3.3 C.11.2.1.2.1, C.11.2.1.3)."""
+    offset = values.astype(np.float64) - centre
+    if function == "SIGMOID":
+        shown = 1.0 / (1.0 + np.exp(np.clip(-4.0 * offset / width, -50.0, 50.0)))
+    elif function == "LINEAR_EXACT" or width == 1.0:  # a width of 1 is a step in both, without a division by zero
+        shown = offset / width + 0.5
+    else:
+        shown = (offset + 0.5) / (width - 1.0) + 0.5
+    return np.clip(np.rint(shown * 255.0), 0, 255).astype(np.uint8)
 
 
 def _rescaled_within(dataset: Dataset, bits: int) -> bool:

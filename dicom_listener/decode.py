@@ -101,7 +101,7 @@ def _rgb(dataset: Dataset, syntax: str) -> tuple[RGBPixels, tuple[Remark, ...]]:
         dataset.BitsStored = int(dataset.HighBit) + 1  # values stand in the upper bits
     array, returned = get_decoder(syntax).as_array(dataset, raw=True)
     photometric = str(returned["photometric_interpretation"])
-    bits = min(int(returned["bits_stored"]), int(returned.get("j2k_precision") or 16), 8 * array.dtype.itemsize)
+    bits = min(int(returned["bits_stored"]), int(returned.get("j2k_precision") or 32), 8 * array.dtype.itemsize)
     if photometric == "PALETTE COLOR":
         rgb, more = palette_to_rgb(array, dataset)
         remarks += more

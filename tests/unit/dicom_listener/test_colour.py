@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 import pytest
+from highdicom.pixels import apply_voi_window
 from PIL import Image, ImageCms
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
@@ -284,6 +285,16 @@ def test_a_voi_table_is_applied():
     made = dataset(GREY)
     made.VOILUTSequence = [table]
     assert np.array_equal(seen(made).pixels[..., 0], 255 - GREY)
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+@pytest.mark.parametrize("width", [1.0, 40.0, 300.5])
+def test_windows_are_those_of_highdicom(function, width):
+    if function == "LINEAR" and width == 1.0:
+        pytest.skip("highdicom divides by zero")
+    made = dataset(GREY, WindowCenter="120", WindowWidth=str(width), VOILUTFunction=function)
+    expected = apply_voi_window(GREY.astype(float), 120.0, width, voi_lut_function=function, output_range=(0.0, 255.0))
+    assert np.abs(seen(made).pixels[..., 0] - np.rint(expected)).max() <= 1
 
 
 @pytest.mark.parametrize("width", ["0", "0.5"])

@@ -62,6 +62,7 @@ def every_input():
     yield "bare", render_input(source(dataset(StudyDate=None, StudyID=None, PatientName=None, ImageLaterality=None)))
     japanese = {"SpecificCharacterSet": ["", "ISO 2022 IR 87"], "PatientName": "Yamada^Tarou=山田^太郎=やまだ^たろう"}
     yield "iso 2022", render_input(source(dataset(**japanese)))
+    yield "oblong pixels", render_input(source(dataset(PixelAspectRatio=["6", "5"])))
     yield "lossy", render_input(source(dataset(LossyImageCompression="01", **LOSSY)))
     for sop_class, name in IMAGE_CLASSES.items():
         if sop_class != dataset().SOPClassUID:
@@ -225,6 +226,22 @@ def test_with_a_scale_the_plane_has_it():
     made = render(ArtifactKind.SEG, render_input(source(dataset(**CALIBRATED))))
     assert made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing == [0.1, 0.1]
     assert "uncalibrated" not in made.SegmentSequence[0].SegmentDescription + made.SeriesDescription
+
+
+def test_oblong_pixels_keep_their_shape_and_the_mask_its_size():
+    what = render_input(source(dataset(picture(48, 64), PixelAspectRatio=["6", "5"])))
+    made = render(ArtifactKind.SEG, what)
+    assert (made.Rows, made.Columns) == (48, 64)
+    assert made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing == [1.2, 1]
+    assert "uncalibrated" in made.SeriesDescription
+    assert list(render(ArtifactKind.SECONDARY_CAPTURE, what).PixelAspectRatio) == [1200, 1000]
+
+
+@pytest.mark.parametrize("sop_class", IMAGE_CLASSES)
+def test_the_segmentation_names_the_class_of_its_source(sop_class):
+    made = render(ArtifactKind.SEG, render_input(source(dataset(SOPClassUID=sop_class))))
+    named = {element.value for element in made.iterall() if element.keyword == "ReferencedSOPClassUID"}
+    assert named == {sop_class}
 
 
 def test_plane_geometry_is_always_there():
