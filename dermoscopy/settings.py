@@ -286,6 +286,8 @@ class SmartServer(BaseModel):
     client_secret: SecretStr | None = None
     inward: bool = False
     """Whether its name may resolve to a private or loopback address; one that is written as such always may."""
+    scopes: tuple[str, ...] = ("launch", "openid", "fhirUser", "patient/*.read")
+    """What is asked for; add ``profile`` where the EHR then tells the person's name."""
     role: Role = Role.REVIEW
     """What a practitioner whom it launches may do."""
 

@@ -30,7 +30,6 @@ from fhir_adapters.fetch import EhrReader
 from fhir_adapters.read import patient_identities
 
 CALLBACK: Final = "/login/callback"
-LAUNCH_SCOPES: Final = "launch openid fhirUser patient/*.read"
 SECONDS: Final = 10.0
 """Patience with the provider's token endpoint."""
 _CLINICIANS = ("Practitioner", "PractitionerRole")
@@ -72,7 +71,7 @@ class LoginFlow:
         base = server.base_url.rstrip("/")
         attempt = Attempt(ehr=base)
         more = {"aud": iss, "launch": launch}
-        return self._authorization(server, self._directory.ehr(base), attempt, LAUNCH_SCOPES, more), attempt
+        return self._authorization(server, self._directory.ehr(base), attempt, " ".join(server.scopes), more), attempt
 
     def finish(self, attempt: Attempt, code: str, issuer: str = "") -> tuple[Caller, str]:
         """Who logged in, and the path to go to. ``issuer``: who sent the browser back, where it says so (RFC 9207).

@@ -36,6 +36,7 @@ PEOPLE = {
     "patient": {"name": "Pia Patient", "fhirUser": "Patient/p1"},
 }
 BACK = "66643007"
+SCOPES = ["launch", "openid", "fhirUser", "profile", "patient/*.read"]
 
 
 @dataclass
@@ -87,7 +88,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             "scopes": ["openid", "profile", "roles"],
             "roles": {"dermatology": "review", "reader": "read"},
         },
-        "smart_launch_servers": [{"base_url": f"{issuer}/fhir", "client_id": "smart"}],
+        "smart_launch_servers": [{"base_url": f"{issuer}/fhir", "client_id": "smart", "scopes": SCOPES}],
     }
     with contextlib.ExitStack() as stack:
         service = stack.enter_context(running_service(folder / "service", **settings))
