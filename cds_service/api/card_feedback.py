@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
 from sqlmodel import col, select
 
 from cds_service.api.refusals import problems
@@ -19,6 +19,13 @@ from dermoscopy.tables import CardFeedbackRow
 router = APIRouter(prefix="/api/v1/card-feedback", tags=["CDS Hooks"])
 
 ACTION = "card.feedback_read"
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:  # beyond the calendar by its offset
+        return datetime(1 if moment.year == 1 else 9999, 1, 1, tzinfo=UTC)
 
 
 class CardFeedbackItem(BaseModel):
@@ -51,7 +58,10 @@ class CardFeedbackList(BaseModel):
 def list_feedback(
     request: Request,
     caller: Administrator,
-    before: Annotated[AwareDatetime | None, Query(description="Received before this time: the next page")] = None,
+    before: Annotated[
+        Annotated[AwareDatetime, AfterValidator(_in_utc)] | None,
+        Query(description="Received before this time: the next page"),
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> CardFeedbackList:
     """Who reads it stands in the audit log; what was read does not."""
