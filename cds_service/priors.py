@@ -40,7 +40,7 @@ class Priors:
         self._lock = Lock()
 
     def start(self, receipt: Receipt, header: ImageHeader) -> None:
-        """Start the pull of this patient and day unless it was; never raises for a database that is away."""
+        """Start the pull of this patient and day unless it was; a database that fails does not fail the image."""
         source = self._node.settings.pull_priors
         patient = self._node.issuers.canonical(header.patient)
         if not source or receipt.duplicate or not receipt.analysis_id or not patient.known:
@@ -54,7 +54,7 @@ class Priors:
                 self._node.queue.start(
                     session, PULL, f"{pull_id}:1", receipt.instance_id, pull_id, "1", delay_seconds=SETTLING_SECONDS
                 )
-        except sqlalchemy.exc.OperationalError as error:  # the image is safe; its successor starts the pull
+        except sqlalchemy.exc.SQLAlchemyError as error:  # the image is safe; its successor starts the pull
             log.error("priors.not_started", instance_id=receipt.instance_id, error=type(error).__name__)
             return
         with self._lock:

@@ -132,7 +132,7 @@ def test_our_own_results_are_not_pulled(archive, pulling) -> None:
     archive.sends = [stray]
     # both series are one: each of the two answers for a series finds both images
     done = pull(node, Asked(PATIENT), actor="test")
-    assert (done.own, done.taken) == (1, 1)
+    assert done == Pulled(found=2, own=1, taken=1)
     assert stored(node)["2.25.10"] == (ISSUER, "4711", "stored")  # the loop guard: kept, never analysed
 
 
@@ -238,3 +238,17 @@ def _send(port: int, one: Any) -> None:
     association = sender.associate("127.0.0.1", port, ae_title="DERMCDS")
     assert association.send_c_store(one).Status == 0
     association.release()
+
+
+def test_an_image_is_taken_in_although_its_priors_cannot_be_started(archive, pulling, monkeypatch) -> None:
+    node = pulling(pull_priors="pacs")
+    begun = node.queue.start
+
+    def fail_for_pulls(session: Any, workflow: str, *arguments: str, **options: float) -> None:
+        if workflow == PULL:
+            raise sa.exc.TimeoutError("no connection")
+        begun(session, workflow, *arguments, **options)
+
+    monkeypatch.setattr(node.queue, "start", fail_for_pulls)
+    _send(archive.listener, image(7))
+    assert set(stored(node)) == {"2.25.7"}
