@@ -18,7 +18,7 @@ from sqlmodel import col, select
 from cds_service.deliveries import Deliveries
 from cds_service.delivery_attempts import settle
 from cds_service.node import Node
-from cds_service.rendering import draw
+from cds_service.rendering import draw, with_hair
 from cds_service.steps import ACTOR, hold, step
 from dermoscopy.analyses import (
     artifact_rows,
@@ -33,6 +33,7 @@ from dermoscopy.errors import AnalysisFailed, DermoscopyError, IntegrityViolatio
 from dermoscopy.outline import outline_mask
 from dermoscopy.ports import (
     AuditEntry,
+    FindHair,
     FormerOutput,
     JsonValue,
     MeasureOutline,
@@ -61,6 +62,7 @@ class Amendments:
         measure: MeasureOutline,
         renderers: Mapping[ArtifactKind, Renderer],
         deliveries: Deliveries,
+        hair: FindHair | None = None,
     ) -> None:
         """``renderers`` are those of the first report and, after what it names, that of the rejection note."""
         self._node = node
@@ -68,6 +70,7 @@ class Amendments:
         self._measure = measure
         self._renderers = renderers
         self._deliveries = deliveries
+        self._hair = hair
 
     def amend(self, analysis_id: str, review_id: str) -> None:
         """Bring the outputs to the reviews as they are now; a failure that no repeat can mend waits for a person."""
@@ -98,7 +101,8 @@ class Amendments:
         if outline:
             mask = outline_mask(outline, image.rows, image.columns)
             outlined = Outlined(mask, self._measure(image, mask))
-        return RenderInput(analysis, image, source, reviews=said, outlined=outlined, former=former)
+        what = RenderInput(analysis, image, source, reviews=said, outlined=outlined, former=former)
+        return with_hair(what, self._hair)
 
     def _store(self, what: RenderInput, stored: Sequence[tuple[Artifact, str]], shown: int) -> None:
         analysis_id, revision = what.analysis.id, what.revision
@@ -181,7 +185,8 @@ class Amendments:
 
 def _is_out(row: ArtifactRow | None, drawn: Artifact) -> bool:
     """Whether the very DICOM object is there already: what has gone out under a UID never changes under it, although
-    a later version of this program may draw it a little differently."""
+    a later version of this program may draw it a little differently.
+    """
     return row is not None and bool(drawn.sop_class_uid) and row.uid == drawn.uid
 
 

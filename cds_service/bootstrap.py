@@ -72,6 +72,7 @@ def open_pipeline(node: Node) -> Pipeline:
     """Pipeline of a worker: checks and loads the weights (and so imports ONNX, pydicom and FHIR)."""
     from dicom_listener.decode import decode
     from models.analyze import LesionAlgorithm
+    from models.hair import hair_over
     from models.measure import measure_outline
     from models.session import OnnxSession
 
@@ -86,7 +87,8 @@ def open_pipeline(node: Node) -> Pipeline:
         cache=settings.data_dir / ENGINES,
     )
     algorithm = LesionAlgorithm(package, session, code_version=code_version())
-    return Pipeline(node, algorithm, decode, renderers(node), destinations(node), measure=measure_outline)
+    hair = hair_over if settings.seg_hair else None
+    return Pipeline(node, algorithm, decode, renderers(node), destinations(node), measure=measure_outline, hair=hair)
 
 
 def renderers(node: Node) -> Mapping[ArtifactKind, Renderer]:

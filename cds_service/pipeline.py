@@ -22,7 +22,7 @@ from cds_service.commitments import Commitments
 from cds_service.deliveries import Deliveries
 from cds_service.node import Node
 from cds_service.priors import PriorPulls
-from cds_service.rendering import draw
+from cds_service.rendering import draw, with_hair
 from cds_service.result_commitments import ResultCommitments
 from cds_service.steps import ACTOR, hold, step
 from dermoscopy.analyses import (
@@ -44,6 +44,7 @@ from dermoscopy.ports import (
     Algorithm,
     AuditEntry,
     Destination,
+    FindHair,
     JsonValue,
     MeasureOutline,
     Renderer,
@@ -75,13 +76,15 @@ class Pipeline:
         destinations: Sequence[Destination],
         *,
         measure: MeasureOutline,
+        hair: FindHair | None = None,
     ) -> None:
         self._node = node
         self._algorithm = algorithm
         self._decode = decode
         self._renderers = renderers
         self._deliveries = Deliveries(node, destinations)
-        self._amendments = Amendments(node, decode, measure, renderers, self._deliveries)
+        self._amendments = Amendments(node, decode, measure, renderers, self._deliveries, hair)
+        self._hair = hair
         self._commitments = Commitments(node)
         self._result_commitments = ResultCommitments(node)
         self._priors = PriorPulls(node)
@@ -241,7 +244,7 @@ class Pipeline:
                     return  # done before a crash; deliveries may have finished since
             what = self._recall(analysis_id)
             try:
-                artifacts = draw(self._renderers, what)
+                artifacts = draw(self._renderers, with_hair(what, self._hair))
             except (Rejected, AnalysisFailed, IntegrityViolation) as error:
                 self.fail(analysis_id, error)
                 return

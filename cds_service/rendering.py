@@ -8,7 +8,7 @@ from dataclasses import replace
 from opentelemetry import trace
 
 from dermoscopy.domain import Artifact, ArtifactKind, ReportStatus
-from dermoscopy.ports import Renderer, RenderInput
+from dermoscopy.ports import FindHair, Renderer, RenderInput
 
 _tracer = trace.get_tracer(__name__)
 
@@ -21,6 +21,11 @@ def draw(renderers: Mapping[ArtifactKind, Renderer], what: RenderInput) -> list[
             with _tracer.start_as_current_span(f"render.{kind.value}"):
                 done[kind] = renderer(replace(what, companions=dict(done)))
     return list(done.values())
+
+
+def with_hair(what: RenderInput, find: FindHair | None) -> RenderInput:
+    """``what`` with the hair that ``find`` sees in it; without ``find`` no segment of hair is wanted."""
+    return what if find is None else replace(what, hair=find(what.image.pixels, what.analysis.finding.mask))
 
 
 def exists(kind: ArtifactKind, what: RenderInput) -> bool:

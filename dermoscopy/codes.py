@@ -259,6 +259,8 @@ def quality_score(name: str) -> Code:
 
 SEGMENT_CATEGORY = _sct("49755003", "Morphologically Abnormal Structure")
 SEGMENT_TYPE = _sct("52988006", "Lesion")
+HAIR_CATEGORY = _sct("91723000", "Anatomical Structure")
+HAIR = _sct("386045008", "Hair")
 SKIN_LESION = _sct("95324001", "Skin lesion")
 DERMATOSCOPY = _sct("1237125003", "Optical dermatoscopy of skin", Verification.HIGH)
 DERMOSCOPIC_PHOTOGRAPHY = _sct("446078004", "Dermoscopic photography")
@@ -272,6 +274,7 @@ ALGORITHM_PARAMETERS = _dcm("111002", "Algorithm Parameters")
 ALGORITHM_VERSION = _dcm("111003", "Algorithm Version")
 ARTIFICIAL_INTELLIGENCE = _dcm("123110", "Artificial Intelligence")
 """Segmentation Algorithm Family (CID 7162)."""
+MORPHOLOGICAL_OPERATIONS = _dcm("123104", "Morphological Operations")
 DIAGNOSTIC_IMAGING_STUDY = Code(LOINC, "18748-4", "Diagnostic imaging study", Verification.VERIFIED)
 
 AI_ASSERTED = Code(OBSERVATION_VALUE, "AIAST", "Artificial Intelligence asserted", Verification.VERIFIED)

@@ -21,6 +21,7 @@ from dermoscopy.domain import (
     ModelReference,
     ReportStatus,
     Review,
+    RGBPixels,
     SourceObject,
     report_status,
 )
@@ -99,6 +100,14 @@ class MeasureOutline(Protocol):
         ...
 
 
+class FindHair(Protocol):
+    """Finds hair, for a segment of its own."""
+
+    def __call__(self, pixels: RGBPixels, lesion: Mask) -> Mask:
+        """Bool [rows, columns] like ``lesion``; what lies wholly inside the lesion is left out. Pure."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Outlined:
     """A clinician's outline, as pixels, and what was measured in it."""
@@ -128,6 +137,8 @@ class RenderInput:
     """What clinicians said of it, oldest first."""
     outlined: Outlined | None = None
     """The outline that a clinician put in the place of the algorithm's, where one did."""
+    hair: Mask | None = None
+    """Where hair lies, where a segment of it is wanted."""
     former: tuple[FormerOutput, ...] = ()
     """What was rendered for earlier revisions, oldest first; the last of a kind is the present one's predecessor."""
 

@@ -374,6 +374,8 @@ class Settings(BaseSettings):
     dicom_host: str = "127.0.0.1"
     dicom_port: Port = 11112
     dicom_processes: int = Field(default=1, ge=0, le=64)
+    seg_hair: bool = False
+    """Whether segmentations have a second segment with the hair over the skin; see docs/dicom.md for who reads it."""
     dicom_max_pdu: int = Field(default=131072, ge=4096)
     dicom_max_associations: int = Field(default=32, ge=1)
     dicom_max_object_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)

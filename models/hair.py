@@ -69,6 +69,11 @@ def crossing(hair: Mask, lesion: Mask) -> Mask:
     return np.asarray(hair & np.isin(labels, reaching), dtype=bool)
 
 
+def hair_over(pixels: RGBPixels, lesion: Mask) -> Mask:
+    """Implements `dermoscopy.ports.FindHair`: hair on the skin and across the lesion, bool [rows, columns]."""
+    return crossing(find_hair(pixels), lesion)
+
+
 def _long(grey: UInt8, operation: int, least: int) -> UInt8:
     """1 where a pixel stands out by ``least`` from both sides of a line through it that belongs to a long one."""
     across = np.zeros_like(grey)

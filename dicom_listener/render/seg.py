@@ -8,13 +8,22 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.color import CIELabColor
 from highdicom.seg import Segmentation, SegmentDescription
 from pydicom.dataset import Dataset
 
-from dermoscopy.codes import ARTIFICIAL_INTELLIGENCE, SEGMENT_CATEGORY, SEGMENT_TYPE, site
-from dermoscopy.domain import Artifact, ArtifactKind, derive_uid
+from dermoscopy.codes import (
+    ARTIFICIAL_INTELLIGENCE,
+    HAIR,
+    HAIR_CATEGORY,
+    MORPHOLOGICAL_OPERATIONS,
+    SEGMENT_CATEGORY,
+    SEGMENT_TYPE,
+    site,
+)
+from dermoscopy.domain import Artifact, ArtifactKind, Mask, derive_uid
 from dermoscopy.errors import AnalysisFailed
 from dermoscopy.ports import RenderInput
 from dermoscopy.reviews import standing
@@ -34,11 +43,13 @@ from dicom_listener.render.source import source_dataset
 from dicom_listener.syntaxes import VL_PHOTOGRAPHIC
 
 SEGMENT_NUMBER: Final = 1
+HAIR_SEGMENT_NUMBER: Final = 2
 MANUAL: Final = "MANUAL"
 CORRECTED_NOTE: Final = "Lesion outline corrected by a clinician"
 _CLASS_WITHOUT_FRAMES: Final = VL_PHOTOGRAPHIC
 _GREEN: Final = CIELabColor.from_dicom_value((52428, 9252, 50886))
 """The green of the drawn contour."""
+_ORANGE: Final = CIELabColor.from_dicom_value((45000, 42000, 50000))
 
 
 def render_seg(what: RenderInput) -> Artifact:
@@ -53,11 +64,12 @@ def render_seg(what: RenderInput) -> Artifact:
     if mask.shape != (image.rows, image.columns):
         raise AnalysisFailed(f"mask of {mask.shape} does not fit the image of {(image.rows, image.columns)}")
     source = source_dataset(what.source, image)
+    hair = _hair_of(what)
     result = Segmentation(
         source_images=[_on_a_plane(what, source)],
-        pixel_array=mask.astype(bool, copy=False),
+        pixel_array=mask.astype(bool, copy=False) if hair is None else np.stack([mask, hair], axis=-1)[np.newaxis],
         segmentation_type="BINARY",
-        segment_descriptions=[_segment(what, source)],
+        segment_descriptions=[_segment(what, source), *([_hair_segment(what)] if hair is not None else [])],
         series_description=f"Lesion outline by AI{', uncalibrated' if not image.spacing_mm else ''}",
         content_label="LESION",
         content_description=DEVICE_NOTE if what.outlined is None else CORRECTED_NOTE,
@@ -71,6 +83,34 @@ def render_seg(what: RenderInput) -> Artifact:
     _name_class(result, source)
     complete(result, what, source, ArtifactKind.SEG)
     return artifact(ArtifactKind.SEG, result)
+
+
+def _hair_of(what: RenderInput) -> Mask | None:
+    """Hair, where it was looked for and found in an image of this size."""
+    hair = what.hair
+    return hair if hair is not None and hair.any() and hair.shape == (what.image.rows, what.image.columns) else None
+
+
+def _hair_segment(what: RenderInput) -> SegmentDescription:
+    """Hair over skin and lesion: it overlaps the lesion's segment. Ruler marks and a lens's rim may be taken for it."""
+    instance_id = what.analysis.instance_id
+    segment = SegmentDescription(
+        segment_number=HAIR_SEGMENT_NUMBER,
+        segment_label="Hair",
+        segmented_property_category=coded(HAIR_CATEGORY),
+        segmented_property_type=coded(HAIR),
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=AlgorithmIdentificationSequence(
+            name="Thin straight structures",
+            family=coded(MORPHOLOGICAL_OPERATIONS),
+            version=what.analysis.finding.inference.code_version[:64],
+        ),
+        tracking_id=f"hair-{instance_id}",
+        tracking_uid=derive_uid("hair", instance_id),
+        display_color=_ORANGE,
+    )
+    segment.SegmentDescription = f"Hair and other thin lines; {DEVICE_NOTE}"
+    return segment
 
 
 def tracking(what: RenderInput, source: Dataset) -> tuple[str, str]:

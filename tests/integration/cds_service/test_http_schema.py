@@ -16,8 +16,13 @@ from tests.findings import stored_analysis, take_in
 from tests.integration.cds_service.conftest import ADMIN, LiveApplication
 
 SECONDS = 30
-DEMANDING = ("/api/v1/analyze", "/cds-services/{service_id}")
-"""These say no to data that their schema allows: the image must be one, the prefetched patient that of the context."""
+DEMANDING = (
+    "/api/v1/analyze",
+    "/cds-services/{service_id}",
+    "/api/v1/analyses/{analysis_id}/reviews",
+)
+"""These say no to data that their schema allows: the image must be one, the prefetched patient that of the context,
+the outline one that does not cross itself."""
 
 
 def run(live: LiveApplication, *arguments: str) -> None:

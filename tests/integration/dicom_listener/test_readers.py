@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from dermoscopy.domain import ArtifactKind
 from dicom_listener.render import RENDERERS
+from tests.peers.dicom3tools import dciodvfy
 from tests.peers.seg_readers import READERS
 from tests.unit.dicom_listener.samples import dataset, part10, picture_source, render_input, source
 
@@ -35,3 +37,18 @@ def test_over_a_wrapped_picture_too(reader, tmp_path: Path):
     segmentation.write_bytes(RENDERERS[ArtifactKind.SEG](what).data)
     seen = READERS[reader](segmentation, origin, 1)
     assert np.array_equal(np.squeeze(seen), what.analysis.finding.mask)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("reader", list(READERS))
+def test_hair_across_the_lesion_is_a_segment_of_its_own(reader, tmp_path: Path):
+    made = dataset()
+    what = render_input(source(made))
+    hair = np.zeros_like(what.analysis.finding.mask)
+    hair[5:45, 30:33] = True
+    origin, segmentation = tmp_path / "source.dcm", tmp_path / "seg.dcm"
+    origin.write_bytes(part10(made))
+    segmentation.write_bytes(RENDERERS[ArtifactKind.SEG](replace(what, hair=hair)).data)
+    assert dciodvfy(segmentation) == []
+    assert np.array_equal(np.squeeze(READERS[reader](segmentation, origin, 1)), what.analysis.finding.mask)
+    assert np.array_equal(np.squeeze(READERS[reader](segmentation, origin, 2)), hair)

@@ -34,8 +34,8 @@ const state = dcmjs.adapters.Cornerstone.Segmentation.generateToolState(
 if (!state) {
   throw new Error('dcmjs: the segmentation does not lie in the plane of its source');
 }
-const labels = new Uint16Array(state.labelmapBufferArray[0]);
-const mask = Uint8Array.from(labels, (label) => Number(label === Number(segment)));
+const labelMaps = state.labelmapBufferArray.map((buffer) => new Uint16Array(buffer)); // several where segments overlap
+const mask = Uint8Array.from(labelMaps[0], (_, at) => Number(labelMaps.some((map) => map[at] === Number(segment))));
 let header = `{'descr': '|b1', 'fortran_order': False, 'shape': (${image.Rows}, ${image.Columns}), }`;
 header = header.padEnd(Math.ceil((header.length + 11) / 64) * 64 - 11) + '\n';
 const prefix = Buffer.from([0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0, header.length & 255, header.length >> 8]);
