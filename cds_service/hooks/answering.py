@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from cds_service.hooks.calls import Call, Case, Chart, TakenIn
 from cds_service.hooks.charts import open_chart
 from cds_service.hooks.images import settle, take_in
-from cds_service.hooks.messages import Card, HookRequest
+from cds_service.hooks.messages import Card, HookAnswer, HookRequest
 from cds_service.hooks.services import Service
 from cds_service.hooks.shown import ShownCards
 from cds_service.hooks.standing import records_of
@@ -24,12 +24,12 @@ class _Opened:
     images: TakenIn
 
 
-async def cards_for(call: Call, service: Service, request: HookRequest, shown: ShownCards) -> list[Card]:
-    """The cards that answer ``request``. Only images that this very call took in are waited for, in the event loop."""
+async def answer_to(call: Call, service: Service, request: HookRequest, shown: ShownCards) -> str:
+    """`HookAnswer` to ``request`` as JSON. Only images that this call took in are waited for, in the event loop."""
     ends = time.monotonic() + call.node.settings.hooks_image_seconds
     opened = await run_in_threadpool(_open, call, service, request, ends)
     if opened is None:
-        return []
+        return _json([])
     if opened.images.waiting:
         await settle(call.node, opened.images.waiting, ends)
     return await run_in_threadpool(_answer, call, service, request, shown, opened)
@@ -40,7 +40,7 @@ def _open(call: Call, service: Service, request: HookRequest, ends: float) -> _O
     return None if chart is None else _Opened(chart, take_in(call, request, chart, ends))
 
 
-def _answer(call: Call, service: Service, request: HookRequest, shown: ShownCards, opened: _Opened) -> list[Card]:
+def _answer(call: Call, service: Service, request: HookRequest, shown: ShownCards, opened: _Opened) -> str:
     node, chart = call.node, opened.chart
     more: dict[str, JsonValue] = dict(opened.images.details)
     if chart.fetched:
@@ -52,4 +52,9 @@ def _answer(call: Call, service: Service, request: HookRequest, shown: ShownCard
         if len(new) < len(told):
             more["shown_before"] = len(told) - len(new)
         leave_leaf(call, session, service.id, request, chart.identities, new, **more)
-    return [one.card for one in new]
+    return _json([one.card for one in new])
+
+
+def _json(cards: list[Card]) -> str:
+    """Nothing in it is null (https://cds-hooks.hl7.org/2.0/#cds-service-response)."""
+    return HookAnswer(cards=cards).model_dump_json(by_alias=True, exclude_none=True)

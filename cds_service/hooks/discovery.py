@@ -11,7 +11,7 @@ from cds_service.api.refusals import MalformedRequest, NotFound
 from cds_service.api.stored import node_of
 from cds_service.hooks import feedback
 from cds_service.hooks.admission import CdsCaller
-from cds_service.hooks.answering import cards_for
+from cds_service.hooks.answering import answer_to
 from cds_service.hooks.calls import Call
 from cds_service.hooks.messages import Discovery, Feedback, HookAnswer, HookRequest, OperationOutcome
 from cds_service.hooks.services import Service
@@ -47,17 +47,18 @@ def discover(request: Request, caller: CdsCaller) -> Discovery:
 @router.post(
     "/{service_id}",
     summary="Call a service",
-    response_model_exclude_none=True,
+    response_model=HookAnswer,
     responses=_outcomes(400, 401, 403, 404, 412, 413, 421, 503),
 )
-async def call(request: Request, caller: CdsCaller, service_id: ServiceId, hook: HookRequest) -> HookAnswer:
+async def call(request: Request, caller: CdsCaller, service_id: ServiceId, hook: HookRequest) -> Response:
     """Cards from what is stored; nothing heavy happens inside a call. Images of the chart are waited for a little."""
     service = _find(request, service_id)
     if hook.hook != service.description.hook:
         raise MalformedRequest(f"The service {service_id} answers the hook {service.description.hook}.")
     state = request.app.state
     asked = Call(node_of(request), caller, state.ehr, state.read_object)
-    return HookAnswer(cards=await cards_for(asked, service, hook, state.cds_shown))
+    body = await answer_to(asked, service, hook, state.cds_shown)
+    return Response(body, media_type="application/json")
 
 
 @router.post(

@@ -290,7 +290,8 @@ def main() -> int:
     parser.add_argument("--image", type=Path, help="PNG that stands in the chart")
     chosen = parser.parse_args()
     image = chosen.image.read_bytes() if chosen.image else None
-    client = Client(chosen.service, Ehr(chosen.port, *chosen.identifier, image))
+    system, value = chosen.identifier
+    client = Client(chosen.service, Ehr(chosen.port, system, value, image))
     for call in run(client):
         shown = [f"{card['indicator']}: {card['summary']}" for card in call["cards"]]
         offered = sum(len(card.get("suggestions", [])) for card in call["cards"])

@@ -1,7 +1,7 @@
 """The live service against the OpenAPI document of CDS Hooks as it was published (1.0, documents 200 only).
 
 The document (https://github.com/cds-hooks/docs, cds-hooks.yaml) carries no licence of its own, so it is no part of this
-project: it lies with the other vectors from outside. What it does not know of 2.0 is additional members, which it allows.
+project: it lies with the other vectors from outside. What 2.0 adds are further members, which it allows.
 """
 
 from __future__ import annotations
