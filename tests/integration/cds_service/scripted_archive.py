@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -104,7 +105,7 @@ def _failed(sends: list[Dataset]) -> Dataset:
 
 
 @contextmanager
-def scripted_archive(listener: int) -> Iterator[ScriptedArchive]:
+def scripted_archive(listener: int, tls: ssl.SSLContext | None = None) -> Iterator[ScriptedArchive]:
     """One that runs, and whose C-MOVE goes to this port."""
     made = ScriptedArchive(listener)
     entity = AE("PACS")
@@ -112,7 +113,7 @@ def scripted_archive(listener: int) -> Iterator[ScriptedArchive]:
         entity.add_supported_context(model)
     entity.add_supported_context(DERMOSCOPIC_PHOTOGRAPHY, EXPLICIT_LITTLE_ENDIAN, scu_role=False, scp_role=True)
     handlers = [(evt.EVT_C_FIND, made.find), (evt.EVT_C_MOVE, made.move), (evt.EVT_C_GET, made.get)]
-    server = entity.start_server(("127.0.0.1", made.port), block=False, evt_handlers=handlers)
+    server = entity.start_server(("127.0.0.1", made.port), block=False, ssl_context=tls, evt_handlers=handlers)
     try:
         yield made
     finally:

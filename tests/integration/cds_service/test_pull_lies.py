@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.findings import finish, make_node
 from tests.integration.cds_service.scripted_archive import ScriptedArchive, scripted_archive
 from tests.integration.cds_service.test_pull import ISSUER, PATIENT, image, leaves, of_study, stored
 from tests.peers.processes import free_port
+from tests.unit.dicom_listener.certificates import Authority
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -193,6 +195,23 @@ def test_too_many_answers_are_cancelled(archive, pulling, monkeypatch) -> None:
     archive.studies = [image(n, **of_study(n, "20230102")) for n in range(1, 200)]
     with pytest.raises(Rejected, match="more than 3"):
         pull(pulling(listens=False), Asked(PATIENT), actor="test")
+
+
+def test_a_pacs_with_tls_is_asked_by_tls_and_an_unknown_one_not_at_all(engine, tmp_path) -> None:
+    authority, stranger = Authority(tmp_path), Authority(tmp_path, "stranger")
+    theirs = authority.issue("pacs")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(theirs.certificate, theirs.key)
+    with scripted_archive(free_port(), context) as archive:
+        archive.studies = archive.sends = [OURS]
+        for trusted, expected in ((authority, Pulled(found=1, taken=1)), (stranger, None)):
+            entry = archive.settings(tls=True, tls_ca=str(trusted.path), retrieve="get")
+            node = make_node(engine, tmp_path, pacs=[entry])
+            if expected is None:
+                with pytest.raises(DestinationUnavailable, match="TLS"):
+                    pull(node, Asked(PATIENT), actor="test")
+            else:
+                assert pull(node, Asked(PATIENT), actor="test") == expected
 
 
 def test_priors_start_once_a_day_and_fetch(archive, pulling) -> None:
