@@ -1,4 +1,4 @@
-"""A clinician's way through the pages, in a real browser with a real OpenID provider: launched from the EHR and alone."""
+"""A clinician's way through the pages, in a real browser with a real OpenID provider: from the EHR, and alone."""
 
 from __future__ import annotations
 
@@ -93,10 +93,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with contextlib.ExitStack() as stack:
         service = stack.enter_context(running_service(folder / "service", **settings))
         service.client.headers["Authorization"] = f"Bearer {TOKEN}"
-        earlier, now, other = (
-            send(service, seed, kind, patient)
-            for seed, kind, patient in ((3, "nevus", PATIENT), (2, "melanoma-like", PATIENT), (4, "vascular", OTHER))
-        )
+        earlier = send(service, 3, "nevus", PATIENT)
+        now = send(service, 2, "melanoma-like", PATIENT)
+        other = send(service, 4, "vascular", OTHER)
         provider = entered(
             stack,
             openid_provider(
@@ -104,7 +103,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
                 port=provider_port,
                 callback=f"{service.url}/login/callback",
                 people=PEOPLE,
-                patients=[{"resourceType": "Patient", "id": "p1", "identifier": [{"system": SYSTEM, "value": PATIENT}]}],
+                patients=[
+                    {"resourceType": "Patient", "id": "p1", "identifier": [{"system": SYSTEM, "value": PATIENT}]}
+                ],
                 launches={
                     "chart": {"patient": "p1", "appContext": app_context(now)},
                     "strange": {"patient": "p1", "appContext": app_context(other)},
