@@ -59,11 +59,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # without batch mode: that would drop and copy tables which others refer to
     op.drop_table("former_artifact")
-    with op.batch_alter_table("artifact") as table:
-        table.drop_column("current")
-    with op.batch_alter_table("analysis") as table:
-        table.drop_column("rendered_revision")
-        table.drop_column("report_status")
-        table.drop_column("reviews")
+    op.drop_column("artifact", "current")
+    op.drop_column("analysis", "rendered_revision")
+    op.drop_column("analysis", "report_status")
+    op.drop_column("analysis", "reviews")
     op.drop_table("review")
