@@ -54,3 +54,14 @@ def test_the_series_is_derived_alike(kind, companions):
 
     dataset = dcmread(DicomBytesIO(companions[kind].data), force=True)
     assert dataset.SeriesInstanceUID == series_uid(kind, scenes.analysis().id)
+
+
+def test_the_lesion_has_the_tracking_uid_of_the_segmentation(companions):
+    from pydicom import dcmread
+    from pydicom.filebase import DicomBytesIO
+
+    what = scenes.render_input(scenes.analysis(header=scenes.PNG_HEADER), companions=companions)
+    bundle = json.loads(RENDERERS[ArtifactKind.FHIR_BUNDLE](what).data)
+    (lesion,) = (e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == "BodyStructure")
+    (segment,) = dcmread(DicomBytesIO(companions[ArtifactKind.SEG].data), force=True).SegmentSequence
+    assert lesion["identifier"][1]["value"] == f"urn:oid:{segment.TrackingUID}"

@@ -602,14 +602,6 @@ def test_the_lesion_is_one_body_structure_that_answers_are_about():
     assert "location" not in of_type(content(SCENES["no-site"]), "BodyStructure")[0]
 
 
-def test_the_lesion_has_the_tracking_uid_of_the_segmentation():
-    from dicom_listener.render.seg import tracking
-
-    what = SCENES["tier-urgent"]
-    (lesion,) = of_type(content(what), "BodyStructure")
-    assert lesion["identifier"][1]["value"] == f"urn:oid:{tracking(what, {})[1]}"
-
-
 def test_the_picture_is_a_key_image():
     what = SCENES["tier-urgent"]
     bundle = content(what)
