@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict
 from sqlmodel import col, select
 
+from cds_service.api.moments import Moment
 from cds_service.api.refusals import problems
 from cds_service.api.stored import node_of
 from cds_service.authorization import Administrator
@@ -19,13 +20,6 @@ from dermoscopy.tables import CardFeedbackRow
 router = APIRouter(prefix="/api/v1/card-feedback", tags=["CDS Hooks"])
 
 ACTION = "card.feedback_read"
-
-
-def _in_utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:  # beyond the calendar by its offset
-        return datetime(1 if moment.year == 1 else 9999, 1, 1, tzinfo=UTC)
 
 
 class CardFeedbackItem(BaseModel):
@@ -58,10 +52,7 @@ class CardFeedbackList(BaseModel):
 def list_feedback(
     request: Request,
     caller: Administrator,
-    before: Annotated[
-        Annotated[AwareDatetime, AfterValidator(_in_utc)] | None,
-        Query(description="Received before this time: the next page"),
-    ] = None,
+    before: Annotated[Moment | None, Query(description="Received before this time: the next page")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> CardFeedbackList:
     """Who reads it stands in the audit log; what was read does not."""

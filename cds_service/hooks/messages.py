@@ -6,15 +6,11 @@ Requests are read tolerantly (unknown members are the client's own affair), answ
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -24,6 +20,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from cds_service.api.integers import Whole
+from cds_service.api.moments import Moment
 
 SUMMARY_LIMIT = 139
 """A card's summary has less than 140 characters."""
@@ -113,19 +110,6 @@ class HookRequest(_Message):
         return self
 
 
-def _in_utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("a time outside the calendar") from error
-
-
-def _text(value: object) -> object:
-    if not isinstance(value, str):  # a number would be taken for seconds since 1970
-        raise ValueError("give the time as RFC 3339 text")
-    return value
-
-
 class Coding(_Message):
     """A code with its meaning."""
 
@@ -154,7 +138,7 @@ class CardFeedback(_Message):
     outcome: Literal["accepted", "overridden"]
     accepted_suggestions: Annotated[list[AcceptedSuggestion], Field(max_length=100)] | None = None
     override_reason: OverrideReason | None = None
-    outcome_timestamp: Annotated[AwareDatetime, BeforeValidator(_text), AfterValidator(_in_utc)]
+    outcome_timestamp: Moment
 
 
 class Feedback(_Message):

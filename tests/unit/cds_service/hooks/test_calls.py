@@ -334,6 +334,7 @@ class TestFeedback:
             {"outcomeTimestamp": "yesterday"},
             {"outcomeTimestamp": "2026-03-14T12:00:00"},
             {"outcomeTimestamp": 0},
+            {"outcomeTimestamp": "0"},
             {"outcomeTimestamp": "0001-01-01T00:00:00+14:00"},
         ],
     )
