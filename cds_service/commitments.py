@@ -19,7 +19,7 @@ from dermoscopy.domain import DeliveryState, derive_id
 from dermoscopy.errors import Misconfigured, Rejected, Unavailable
 from dermoscopy.ports import AuditEntry, JsonValue
 from dermoscopy.settings import Settings
-from dermoscopy.tables import ArtifactRow, CommitmentRow, InstanceRow, utc_now
+from dermoscopy.tables import ArtifactRow, CommitmentRow, FormerArtifactRow, InstanceRow, utc_now
 from dermoscopy.workqueue import COMMIT
 
 if TYPE_CHECKING:
@@ -153,6 +153,9 @@ class Commitments:
                 ),
                 select(ArtifactRow.uid, ArtifactRow.sop_class_uid, ArtifactRow.digest).where(
                     col(ArtifactRow.uid).in_(uids)
+                ),
+                select(FormerArtifactRow.uid, FormerArtifactRow.sop_class_uid, FormerArtifactRow.digest).where(
+                    col(FormerArtifactRow.uid).in_(uids)
                 ),
             ):
                 for uid, sop_class, digest in session.execute(query):

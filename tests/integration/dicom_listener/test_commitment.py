@@ -19,7 +19,7 @@ from cds_service.listening import listener_settings, open_listener
 from cds_service.node import Node
 from dermoscopy.errors import Misconfigured
 from dermoscopy.settings import Settings
-from dermoscopy.tables import CommitmentRow, HoldRow
+from dermoscopy.tables import AnalysisRow, CommitmentRow, FormerArtifactRow, HoldRow, utc_now
 from dicom_listener.commitment import CLASS_CONFLICT, COMMITMENT_CLASS, COMMITMENT_INSTANCE, NO_SUCH_OBJECT
 from dicom_listener.scp import StorageListener
 from dicom_listener.syntaxes import DERMOSCOPIC_PHOTOGRAPHY, EXPLICIT_LITTLE_ENDIAN, VL_PHOTOGRAPHIC
@@ -150,6 +150,28 @@ def test_what_is_not_here_or_of_another_class_or_lost_is_said(site, requester):
         ("2.25.2", NO_SUCH_OBJECT),
     ]
     assert [item.ReferencedSOPInstanceUID for item in report.ReferencedSOPSequence] == [UID]
+
+
+def test_a_result_that_was_amended_is_still_here(site, requester):
+    requester.ask(site.listener, (DERMOSCOPIC_PHOTOGRAPHY, UID), store=dataset())
+    site.node.queue.started.clear()
+    with site.node.begin() as session:
+        former = FormerArtifactRow(
+            id="f",
+            analysis_id=session.execute(select(AnalysisRow.id)).scalar_one(),
+            revision=0,
+            kind="seg",
+            media_type="application/dicom",
+            digest=site.node.blobs.put(b"seg"),
+            size=3,
+            uid="2.25.5",
+            sop_class_uid=VL_PHOTOGRAPHIC,
+            replaced_at=utc_now(),
+        )
+        session.add(former)
+    requester.ask(site.listener, (VL_PHOTOGRAPHIC, "2.25.5"), TransactionUID="2.25.78")
+    site.work()
+    assert requester.reports.get(timeout=10)[0] == 1
 
 
 def test_a_requester_that_is_away_gets_its_report_when_it_is_back(site, requester):
