@@ -127,17 +127,18 @@ def report(
 
 def _within_strata(before: Sequence[Row], now: Sequence[Row], threshold: float) -> tuple[StratumDrift, ...]:
     """Numeric features among images taken the same way, where that is not all of them."""
-    found = []
+    found: list[StratumDrift] = []
     for stratum in STRATA:
         for value in sorted({str(row[stratum]) for row in now if _present(row.get(stratum))}):
-            parts = [[row for row in rows if str(row.get(stratum)) == value] for rows in (before, now)]
-            sizes = [len(part) for part in parts]
-            if min(sizes) < SMALLEST_WINDOW or sizes == [len(before), len(now)]:
+            then, present = ([row for row in rows if str(row.get(stratum)) == value] for rows in (before, now))
+            whole = len(then) == len(before) and len(present) == len(now)
+            if whole or min(len(then), len(present)) < SMALLEST_WINDOW:
                 continue
-            numeric, _, _ = _columns(*parts)
-            scores = _evidently(*parts, numeric, [], None, threshold) if numeric else {}
+            numeric, _, _ = _columns(then, present)
+            scores = _evidently(then, present, numeric, [], None, threshold) if numeric else {}
             drifted = [FeatureDrift(name, score, True) for name, score in scores.items() if score >= threshold]
-            found.append(StratumDrift(stratum, value, *sizes, tuple(sorted(drifted, key=lambda f: -f.score))))
+            drifted.sort(key=lambda feature: -feature.score)
+            found.append(StratumDrift(stratum, value, len(then), len(present), tuple(drifted)))
     return tuple(found)
 
 

@@ -145,6 +145,7 @@ def test_results_of_every_class_are_valid(service: RunningService, tmp_path: Pat
     for item in service.analyses():
         answer = service.analysis(item["report_id"])
         assert len(answer["image"]["pixel_digest"]) == 64
+        assert {remark["code"] for remark in answer["image"]["remarks"]} & {"profile_absent", "grey"}
         for name in ("seg", "sr", "secondary-capture"):
             if name in answer["links"]:
                 path = tmp_path / f"{item['report_id']}-{name}.dcm"

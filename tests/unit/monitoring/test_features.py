@@ -1,8 +1,10 @@
 """Features: flat, finite, without anything about the patient, and stored once."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
+from dermoscopy.domain import Acquisition, Remark
 from monitoring.features import features, store_features, stored_features
 from tests.unit.monitoring.conftest import make_analysis
 
@@ -24,6 +26,19 @@ def test_keys_are_the_same_for_every_image(analysis):
 
 def test_the_same_analysis_has_the_same_features(analysis):
     assert features(analysis) == features(make_analysis())
+
+
+def test_how_the_picture_was_taken_and_decoded_is_a_stratum(analysis):
+    taken = replace(
+        analysis,
+        acquisition=Acquisition(True, False, "alcohol", 10.0, "scope"),
+        remarks=(Remark("lossy", ""), Remark("profile_absent", "")),
+    )
+    found = {name: value for name, value in features(taken).items() if name.startswith("stratum_")}
+    assert found["stratum_contact"] == "yes" and found["stratum_polarised"] == "no"
+    assert (found["stratum_immersion"], found["stratum_magnification"]) == ("alcohol", "10")
+    assert (found["stratum_lossy"], found["stratum_profile"]) == ("yes", "absent")
+    assert features(analysis)["stratum_profile"] == "sRGB"
 
 
 def test_stored_once_and_read_by_window(begin, analysis):

@@ -60,6 +60,36 @@ def test_one_analysis_without_its_pictures(client, node):
     }
 
 
+def test_the_picture_and_how_it_was_taken_and_decoded(client, node):
+    analysis = stored_analysis(node)
+    with node.begin() as session:
+        row = session.get_one(AnalysisRow, analysis.id)
+        document = json.loads(row.document)
+        document["remarks"] = [{"code": "grey", "words": "the picture is grey"}]
+        document["acquisition"] |= {"contact": True, "polarised": False, "immersion": "alcohol", "magnification": 10.0}
+        row.document = json.dumps(document)
+    said = client.get(f"/api/v1/analyses/{analysis.id}").json()["image"]
+    assert (said["rows"], said["columns"], said["pixel_digest"]) == (
+        analysis.rows, analysis.columns, analysis.pixel_digest,
+    )  # fmt: skip
+    assert said["acquisition"] | {"station": None} == {
+        "contact": True, "polarised": False, "immersion": "alcohol", "magnification": 10.0, "station": None,
+    }  # fmt: skip
+    assert [remark["code"] for remark in said["remarks"]] == ["grey"]
+
+
+def test_remarks_are_read_back_and_absent_from_rows_of_earlier_versions(client, node):
+    analysis = stored_analysis(node)
+    with node.begin() as session:
+        row = session.get_one(AnalysisRow, analysis.id)
+        document = json.loads(row.document)
+        del document["remarks"]
+        row.document = json.dumps(document)
+    with node.begin() as session:
+        assert load_analysis(session, node.blobs, analysis.id).remarks == ()
+    assert client.get(f"/api/v1/analyses/{analysis.id}").json()["image"]["remarks"] == []
+
+
 def test_an_abstention_names_no_class(client, node):
     analysis = stored_analysis(node, TriageTier.UNDETERMINED)
     said = client.get(f"/api/v1/analyses/{analysis.id}").json()
