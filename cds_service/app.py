@@ -18,6 +18,8 @@ from cds_service.api.analyze import ANALYZE, add_analyze
 from cds_service.api.health import add_health
 from cds_service.api.keys import add_keys
 from cds_service.api.observation import Observation
+from cds_service.api.telemedicine import PREFIX as TELEMEDICINE
+from cds_service.api.telemedicine import add_telemedicine
 from cds_service.api.uploads import ReadObject, encoded_size
 from cds_service.authorization import Gate, OpenService
 from cds_service.error_handlers import install_error_handlers
@@ -101,6 +103,7 @@ def create_app(
     )
     install_error_handlers(app)
     add_analyze(app, read)
+    add_telemedicine(app, read)
     app.include_router(analyses.router)
     app.include_router(reviews.router)
     app.include_router(holds.router)
@@ -129,7 +132,7 @@ def create_app(
             path,
             settings.dicomweb_max_request_bytes,
             largest_image
-            if path == ANALYZE
+            if path in (ANALYZE, f"{TELEMEDICINE}/analyze")
             else settings.hooks_max_request_bytes
             if path.startswith(discovery.PREFIX)
             else MAX_BODY_BYTES,

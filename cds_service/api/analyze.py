@@ -41,7 +41,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.2
 _TAKEN = ("application/json", "multipart/form-data")
 
 
-def _request_body() -> dict[str, Any]:
+def request_body() -> dict[str, Any]:
+    """The body of an upload, for the OpenAPI document."""
     form = AnalyzeFields.model_json_schema()
     properties = {name: schema for name, schema in form["properties"].items() if name != "patient"}
     properties |= {
@@ -79,7 +80,7 @@ def add_analyze(app: FastAPI, read: ReadObject) -> None:
             },
             **problems(400, 401, 403, 413, 415, 421, 422, 503, 507),
         },
-        openapi_extra={"requestBody": _request_body()},
+        openapi_extra={"requestBody": request_body()},
     )
     async def analyze(request: Request, caller: Submitter, upload: Annotated[Upload, Depends(read_upload)]) -> Response:
         """Takes a PNG, JPEG or DICOM image, as base64 in JSON or as a file in multipart/form-data.
