@@ -162,7 +162,7 @@ class EhrReader:
 
         Raises `Rejected` for an address that is not below one.
         """
-        if not urlsplit(url).scheme:
+        if not url.startswith("//") and not urlsplit(url).scheme:
             url = f"{normal_base(base_url)}/{url.lstrip('/')}"
         cut, _, query = url.partition("?")
         whole = normal_base(cut)
