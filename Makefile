@@ -18,6 +18,8 @@ MODEL ?=
 IMAGES ?=
 KEEP ?=
 KILLS ?= 50
+OBJECTS ?= 2000
+PDUS ?= 500
 ARGS ?=
 
 # Every wheel is there for CPython 3.11 to 3.13; a newer one is taken only where there is none of these (it may need a compiler).
@@ -51,7 +53,7 @@ COMPILE = $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --universal -
 ROOMS := cds_service dicom_listener fhir_adapters models audit monitoring dermoscopy
 # Unit tests hand wrong types over on purpose; what other tests build on is checked like the code.
 TYPED = $(patsubst %/__init__.py,%,$(wildcard $(ROOMS:%=%/__init__.py))) \
-	$(wildcard benchmarks tests/acceptance tests/contracts tests/peers tests/service.py tests/findings.py)
+	$(wildcard benchmarks tests/acceptance tests/contracts tests/peers tests/fuzz tests/service.py tests/findings.py)
 LOCK := requirements/$(if $(filter gpu,$(RUNTIME)),serve-gpu,serve).txt
 SERVE := $(DONE)/serve-$(RUNTIME)
 TORCH_BACKEND ?= cpu
@@ -116,6 +118,10 @@ acceptance: $(DONE)/test $(DONE)/peers ## The promises of the README, one test e
 .PHONY: crash
 crash: $(DONE)/test ## Kill processes in mid-work KILLS=50 times: nothing lost, nothing doubled
 	@CDS_CRASH_KILLS=$(KILLS) $(BIN)/python -m pytest tests -m crash --timeout 1800 $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(DONE)/test ## Throw OBJECTS=2000 broken DICOM objects and PDUS=500 broken conversations at the listener
+	@$(BIN)/python -m tests.fuzz --objects $(OBJECTS) --pdus $(PDUS) $(ARGS)
 
 .PHONY: bench
 bench: $(DONE)/test ## Measure latency and throughput on this machine

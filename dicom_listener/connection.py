@@ -12,6 +12,7 @@ import ssl
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -96,6 +97,11 @@ class Connection(socket.socket):
         reader.body = self._whole(wanted)
         return reader.take(bufsize)
 
+    def shutdown(self, how: int, /) -> None:
+        """As `socket.socket.shutdown`, silent where the peer is gone: pynetdicom closes only what it can shut down."""
+        with suppress(OSError):
+            super().shutdown(how)
+
     def _whole(self, count: int) -> bytes:
         """``count`` bytes, fewer only at the end of the connection. Raises `OSError` when they take too long."""
         data = super().recv(count, socket.MSG_WAITALL)
@@ -156,6 +162,11 @@ class TlsConnection(ssl.SSLSocket):
             reader.note_header(data)
             reader.allow(reader.announced)
         return data
+
+    def shutdown(self, how: int) -> None:
+        """As `Connection.shutdown`."""
+        with suppress(OSError):
+            super().shutdown(how)
 
     def _greet(self) -> None:
         try:

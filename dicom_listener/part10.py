@@ -11,6 +11,7 @@ import zlib
 from io import BytesIO
 from typing import Final
 
+import structlog
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filebase import DicomBytesIO
@@ -22,6 +23,8 @@ from dermoscopy.domain import ImageHeader
 from dermoscopy.errors import UnreadableObject
 from dicom_listener.bounds import bounded
 from dicom_listener.syntaxes import DEFLATED_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
+
+log = structlog.get_logger(__name__)
 
 IMPLEMENTATION_CLASS_UID: Final = "2.25.148190362018469241105826531719305523063"
 """Our Implementation Class UID (PS3.7 D.3.3.2), under the UUID arc."""
@@ -119,7 +122,8 @@ def inflate(data: bytes) -> bytes:
 def open_dataset(data: bytes, transfer_syntax_uid: str, *, pixels: bool = True) -> Dataset:
     """The dataset in ``data`` (no file meta information) as pydicom sees it, ready for decoding.
 
-    ``pixels=False`` stops before Pixel Data. Raises one of `PARSE_ERRORS` or `UnreadableObject`.
+    Elements whose value cannot be read are left out. ``pixels=False`` stops before Pixel Data. Raises one of
+    `PARSE_ERRORS` or `UnreadableObject`.
     """
     if transfer_syntax_uid == DEFLATED_LITTLE_ENDIAN:
         data = inflate(data)
@@ -127,6 +131,21 @@ def open_dataset(data: bytes, transfer_syntax_uid: str, *, pixels: bool = True) 
     implicit = transfer_syntax_uid == IMPLICIT_LITTLE_ENDIAN
     stop_when = bounded(data, buffer, implicit, None if pixels else 0x7FE00008)
     dataset = read_dataset(buffer, implicit, True, stop_when=stop_when)
+    _leave_out_unreadable(dataset)
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = UID(transfer_syntax_uid)
     return dataset
+
+
+def _leave_out_unreadable(dataset: Dataset) -> None:
+    """Take out what pydicom cannot make a value of: a device's odd element must not cost the picture its analysis.
+
+    pydicom converts a value when it is first asked for, and would raise in the middle of a result.
+    """
+    for tag in list(dataset.keys()):
+        try:
+            if tag.group != 0x7FE0:
+                dataset[tag]
+        except PARSE_ERRORS as error:
+            log.warning("dataset.element_left_out", tag=str(tag), error=type(error).__name__)
+            del dataset[tag]

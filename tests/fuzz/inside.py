@@ -133,14 +133,15 @@ def run(folder: Path, first: int, count: int) -> int:
     doors = Doors(node)
     hand = os.open(folder / "seed", os.O_CREAT | os.O_WRONLY)
     memory: list[int] = []
-    before = resources()
+    before, told = resources(), 0
     for seed in range(first, first + count):
         os.pwrite(hand, f"{seed:012d}".encode(), 0)
         faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
         doors.throw(mutated(seed))
         if (seed - first + 1) % _CHECK_EVERY == 0:
             memory.append(resources()["rss"])
-            _say({"done": seed - first + 1, "wrong": len(doors.wrong), "rss": memory[-1]})
+            _say({"done": seed - first + 1, "rss": memory[-1], "wrong": doors.wrong[told:]})
+            told = len(doors.wrong)
     faulthandler.cancel_dump_traceback_later()
     after = resources()
     doors.wrong += half_stored(node)

@@ -81,6 +81,8 @@ class ListenerProcess:
             return self._answer()
         finally:
             self.process.wait(60)
+            if self.process.stdout is not None:
+                self.process.stdout.close()
 
     def errors(self) -> list[str]:
         """Log lines that tell of an error that nobody had foreseen."""
@@ -98,6 +100,9 @@ def listening(folder: Path, *settings: str) -> Iterator[ListenerProcess]:
         if listener.process.poll() is None:
             listener.process.kill()
             listener.process.wait()
+            for pipe in (listener.process.stdin, listener.process.stdout):
+                if pipe is not None:
+                    pipe.close()
 
 
 class Wire:

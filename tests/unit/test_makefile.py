@@ -15,7 +15,7 @@ HELP = dict(re.findall(r"^([a-z-]+):[^\n]*?## (.+)$", MAKEFILE, re.MULTILINE))
 
 PROMISED = {
     *("help", "setup", "demo", "run", "migrate"),
-    *("test", "check", "unit", "integration", "acceptance", "crash", "bench", "docs"),
+    *("test", "check", "unit", "integration", "acceptance", "crash", "fuzz", "bench", "docs"),
     *("format", "golden", "train", "evaluate", "lock", "clean"),
 }
 

@@ -11,7 +11,7 @@ from ipaddress import ip_network
 import pytest
 
 from dermoscopy.errors import StorageFull
-from dicom_listener import scp, server
+from dicom_listener import scp, server, turned_away
 from dicom_listener.admission import Peer
 from dicom_listener.refusals import Refused
 from dicom_listener.scp import ListenerSettings, StorageListener
@@ -127,6 +127,7 @@ def test_no_room_is_said_before_anything_is_read(listen, door, refused):
 
 def test_connections_that_say_nothing_take_no_place_from_those_that_do(listen, monkeypatch):
     monkeypatch.setattr(server, "MAX_WAITING_PER_ADDRESS", 5)
+    monkeypatch.setattr(turned_away, "SECONDS", 0.2)
     listener = listen(max_associations=2)
     silent = [socket.create_connection((HOST, listener.port), timeout=10) for _ in range(4)]
     association = associate(listener)

@@ -253,7 +253,11 @@ def test_garbage_for_a_dataset(listener, door, data):
 
 
 def test_classes_and_encodings_that_are_not_taken_are_refused_at_negotiation(listener):
-    for options in ({"sop_class": CT}, {"syntaxes": ["1.2.840.10008.1.2.4.102"]}, {"syntaxes": ["1.2.840.10008.1.2.2"]}):
+    for options in (
+        {"sop_class": CT},
+        {"syntaxes": ["1.2.840.10008.1.2.4.102"]},
+        {"syntaxes": ["1.2.840.10008.1.2.2"]},
+    ):
         association = associate(listener, **options)
         assert not association.accepted_contexts
         association.abort()
@@ -356,7 +360,7 @@ def test_noise_is_aborted_and_the_listener_lives(listener, data):
     assert send(listener, dataset())[0].Status == 0
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # how pynetdicom ends such a peer
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize(
     "body", [b"\0\0\0\1", struct.pack(">IBB", 500, 1, 3) + b"ab", struct.pack(">IBB", 3, 99, 3) + b"a"]
 )
