@@ -63,13 +63,17 @@ def report_of(entries: Sequence[JsonObject]) -> JsonObject:
     return report
 
 
-def preconditioned(entries: Sequence[JsonObject], found: Mapping[str, Mapping[str, Any]]) -> list[JsonObject]:
+def preconditioned(
+    entries: Sequence[JsonObject], found: Mapping[str, Mapping[str, Any]], base: str
+) -> list[JsonObject]:
     """The entries with an update of exactly the version that was looked at, where there is one.
 
-    ``found``: identifier value → the addressee's resource. https://hl7.org/fhir/R4/http.html#concurrency. ``If-Match``
-    beside a conditional update is something that servers read differently, so the id takes the condition's place.
+    ``found``: identifier value → the addressee's resource; ``base``: its FHIR base. ``If-Match``
+    (https://hl7.org/fhir/R4/http.html#concurrency) beside a conditional update is something that servers read
+    differently, so the id takes the condition's place, and references to the resource are literal.
     """
     made = []
+    places: dict[str, str] = {}
     for entry in entries:
         resource = entry["resource"]
         values = [one.get("value") for one in resource.get("identifier") or ()]
@@ -78,8 +82,22 @@ def preconditioned(entries: Sequence[JsonObject], found: Mapping[str, Mapping[st
         if there is None or not version or not there.get("id"):
             made.append(entry)
             continue
-        request = {"method": "PUT", "url": f"{resource['resourceType']}/{there['id']}", "ifMatch": f'W/"{version}"'}
-        made.append({**entry, "resource": {**resource, "id": there["id"]}, "request": request})
+        place = f"{resource['resourceType']}/{there['id']}"
+        places[entry["fullUrl"]] = place
+        request = {"method": "PUT", "url": place, "ifMatch": f'W/"{version}"'}
+        made.append({"fullUrl": f"{base}/{place}", "resource": {**resource, "id": there["id"]}, "request": request})
+    return [{**entry, "resource": _pointed(entry["resource"], places)} for entry in made]
+
+
+def _pointed(value: Any, places: Mapping[str, str]) -> Any:
+    """A copy of ``value`` in which references go to where the resources are."""
+    if isinstance(value, list):
+        return [_pointed(one, places) for one in value]
+    if not isinstance(value, dict):
+        return value
+    made = {name: _pointed(one, places) for name, one in value.items()}
+    if isinstance(reference := made.get("reference"), str):
+        made["reference"] = places.get(reference, reference)
     return made
 
 

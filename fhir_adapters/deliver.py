@@ -132,7 +132,7 @@ class FhirDestination:
             if not ordered:
                 self._add_order(bundle, patient)
                 ordered = True
-            made = preconditioned(entries, found)
+            made = preconditioned(entries, found, self._server.base)
             sent = json.dumps({**bundle, "entry": made}, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
             try:
                 answer = json_of(self._server.post("", sent, FHIR_JSON), self._server.name, secrets)

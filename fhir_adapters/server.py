@@ -37,7 +37,7 @@ class FhirServer:
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.username:
             raise Misconfigured(f"fhir destination {name!r}: base_url must be http(s)://host/path without credentials")
         self.name = f"FHIR server {name!r}"
-        self._base = base_url.rstrip("/")
+        self.base = base_url.rstrip("/")
         self._renewed = (
             BackendServicesToken(self.name, base_url, client, timeout=timeout, transport=transport) if client else None
         )
@@ -79,7 +79,7 @@ class FhirServer:
 
     def post(self, path: str, content: bytes, media_type: str) -> httpx.Response:
         """POST below the base; a 307 or 308 is followed once, and only on the same host."""
-        url, headers = f"{self._base}{path}", {"Content-Type": media_type}
+        url, headers = f"{self.base}{path}", {"Content-Type": media_type}
         try:
             response = self._client.post(url, content=content, headers=headers)
             if response.status_code in {307, 308}:

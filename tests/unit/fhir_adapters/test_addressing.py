@@ -58,10 +58,25 @@ def test_only_what_has_a_version_is_replaced_by_version():
     entries = content()["entry"]
     report = report_of(entries)
     value = report["identifier"][0]["value"]
-    made = preconditioned(entries, {value: {"id": "9", "meta": {"versionId": "4"}}})
+    made = preconditioned(entries, {value: {"id": "9", "meta": {"versionId": "4"}}}, "https://ehr.example/fhir")
     (entry,) = (e for e in made if e["resource"]["resourceType"] == "DiagnosticReport")
     assert entry["request"] == {"method": "PUT", "url": "DiagnosticReport/9", "ifMatch": 'W/"4"'}
     assert entry["resource"]["id"] == "9"
     assert "id" not in report
-    assert [e for e in made if e is not entry] == [e for e in entries if e["resource"] is not report]
-    assert preconditioned(entries, {value: {"id": "9"}}) == entries
+    others = [e for e in made if e is not entry]
+    assert [e["request"] for e in others] == [e["request"] for e in entries if e["resource"] is not report]
+    assert preconditioned(entries, {value: {"id": "9"}}, "https://ehr.example/fhir") == entries
+
+
+def test_references_go_to_where_a_resource_is_already():
+    """Some servers fill a placeholder only for what they make themselves."""
+    entries = content()["entry"]
+    report = report_of(entries)
+    old = next(e["fullUrl"] for e in entries if e["resource"] is report)
+    found = {report["identifier"][0]["value"]: {"id": "9", "meta": {"versionId": "4"}}}
+    made = preconditioned(entries, found, "https://ehr.example/fhir")
+    assert next(e["fullUrl"] for e in made if e["resource"].get("id")) == "https://ehr.example/fhir/DiagnosticReport/9"
+    assert old in json.dumps(entries)
+    assert old not in json.dumps(made)
+    (provenance,) = (e["resource"] for e in made if e["resource"]["resourceType"] == "Provenance")
+    assert {"reference": "DiagnosticReport/9"} in provenance["target"]
