@@ -30,8 +30,9 @@ from dicom_listener.colour import (
 )
 from dicom_listener.header import PARTIAL_MODELS, PICTURE_ERRORS, check_size, open_picture
 from dicom_listener.part10 import PARSE_ERRORS, open_dataset
-from dicom_listener.syntaxes import DCT_SYNTAXES, JPEG_2000_SYNTAXES, NATIVE_SYNTAXES, TRANSFER_SYNTAXES
+from dicom_listener.syntaxes import DCT_SYNTAXES, JPEG_2000_SYNTAXES, NATIVE_SYNTAXES, RLE, TRANSFER_SYNTAXES
 
+_UNCODED = NATIVE_SYNTAXES | {RLE}
 _tracer = trace.get_tracer(__name__)
 
 
@@ -97,8 +98,8 @@ def _rgb(dataset: Dataset, syntax: str) -> tuple[RGBPixels, tuple[Remark, ...]]:
         dataset.PhotometricInterpretation = found or ("RGB" if stated == "RGB" else "YBR_FULL_422")
     elif syntax in JPEG_2000_SYNTAXES and stated.startswith("YBR_FULL") and has_component_transform(frame):
         remarks, dataset.PhotometricInterpretation = (OTHER_MODEL,), "RGB"  # the decoder undoes the transform
-    if syntax in NATIVE_SYNTAXES and int(dataset.get("HighBit") or 0) >= int(dataset.BitsStored):
-        dataset.BitsStored = int(dataset.HighBit) + 1  # values stand in the upper bits
+    if syntax in _UNCODED and dataset.get("HighBit") == dataset.BitsAllocated - 1:
+        dataset.BitsStored = dataset.BitsAllocated  # values stand in the upper bits; other odd High Bits are mistakes
     array, returned = get_decoder(syntax).as_array(dataset, raw=True)
     photometric = str(returned["photometric_interpretation"])
     bits = min(int(returned["bits_stored"]), int(returned.get("j2k_precision") or 32), 8 * array.dtype.itemsize)
@@ -128,7 +129,10 @@ def _profiled(rgb: Bytes, dataset: Dataset, frame: bytes) -> tuple[Bytes, tuple[
         return rgb, ()
     profile = bytes(dataset.get("ICCProfile") or b"")
     if not profile and b"ICC_PROFILE\0" in frame[:65536]:
-        profile = bytes(Image.open(BytesIO(frame)).info.get("icc_profile") or b"")
+        try:
+            profile = bytes(Image.open(BytesIO(frame), formats=("JPEG",)).info.get("icc_profile") or b"")
+        except (*PICTURE_ERRORS, Image.DecompressionBombError):
+            profile = b""
     return to_srgb(rgb, profile)
 
 

@@ -13,6 +13,7 @@ from typing import Final
 IMPLICIT_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1"
 DEFLATED_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1.99"
+RLE: Final = "1.2.840.10008.1.2.5"
 JPEG_EXTENDED: Final = "1.2.840.10008.1.2.4.51"
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
@@ -49,7 +50,7 @@ TRANSFER_SYNTAXES: Final[dict[str, str]] = {
     EXPLICIT_LITTLE_ENDIAN: "Explicit VR Little Endian",
     IMPLICIT_LITTLE_ENDIAN: "Implicit VR Little Endian",
     DEFLATED_LITTLE_ENDIAN: "Deflated Explicit VR Little Endian",
-    "1.2.840.10008.1.2.5": "RLE Lossless",
+    RLE: "RLE Lossless",
     "1.2.840.10008.1.2.4.80": "JPEG-LS Lossless",
     "1.2.840.10008.1.2.4.90": "JPEG 2000 Lossless",
     "1.2.840.10008.1.2.4.201": "HTJ2K Lossless",

@@ -178,6 +178,11 @@ def test_values_in_the_upper_bits():
     assert error(image) == 0
 
 
+@pytest.mark.parametrize("high", [6, 8, 12, 40])
+def test_an_impossible_high_bit_changes_nothing(high):
+    assert error(seen(dataset(SKIN, HighBit=high))) == 0
+
+
 def test_bits_that_hold_no_value_are_ignored():
     image = seen(dataset((SKIN.astype(np.uint16) << 4) | 0xA000, BitsStored=12, HighBit=11))
     assert error(image) == 0
