@@ -144,15 +144,23 @@ def test_an_amendment_that_a_proxy_repeats_is_one(ehr, ehr_proxy, patient, conne
     assert the_report(ehr)["status"] == "amended"
 
 
-def test_a_server_killed_between_report_and_amendment(ehr, patient, connect):
-    destination = connect(ehr)
+def test_a_server_killed_while_an_amendment_is_on_its_way(ehr, ehr_proxy, patient, connect):
+    destination = connect(ehr_proxy)
     send(destination, SCENES["tier-urgent"])
-    ehr.kill()
-    with pytest.raises(DestinationUnavailable):
-        send(destination, SCENES["confirmed"])
+    asked = len(ehr_proxy.requests) + len(PLACES)
+    ehr_proxy.script(*[Fault.NONE] * PLACES.index("transaction"), Delay(0.5))
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(send, destination, SCENES["confirmed"])
+        while len(ehr_proxy.requests) < asked:
+            time.sleep(0.01)
+        ehr.kill()
+        with pytest.raises(DestinationUnavailable):
+            sending.result()
     ehr.start()
+    assert the_report(ehr)["status"] == "preliminary"
     assert send(destination, SCENES["confirmed"]).reference.endswith("/_history/2")
     assert the_report(ehr)["status"] == "final"
+    assert len(all_of(ehr, "Observation")) == 10
 
 
 def test_four_amendments_at_once_are_one(ehr, patient, connect):

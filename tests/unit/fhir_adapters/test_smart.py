@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from urllib.parse import parse_qs
 
 import httpx
@@ -34,6 +35,7 @@ class Authority:
         self.answer: httpx.Response | None = None
         self.configuration = httpx.Response(200, json={"token_endpoint": TOKEN_URL})
         self.given = 0
+        self.slow = 0.0
         self.expires_in: object = 300
         self.good = lambda token: True
 
@@ -45,6 +47,7 @@ class Authority:
             if self.answer is not None:
                 return self.answer
             self.given += 1
+            time.sleep(self.slow)
             said = {"access_token": f"t-{self.given}", "token_type": "bearer", "expires_in": self.expires_in}
             return httpx.Response(200, json={k: v for k, v in said.items() if v is not None})
         good = self.good(request.headers.get("Authorization", "").removeprefix("Bearer "))
@@ -116,7 +119,7 @@ def test_a_refused_token_is_renewed_once_and_the_request_sent_again(authority):
 
 
 def test_many_threads_fetch_one_token(authority):
-    client = authority.client()
+    client, authority.slow = authority.client(), 0.1
     threads = [threading.Thread(target=client.get, args=("/x",)) for _ in range(8)]
     for thread in threads:
         thread.start()
