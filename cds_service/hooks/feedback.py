@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 from sqlmodel import SQLModel, col, select
 
@@ -58,8 +57,8 @@ def _record(node: Node, session: Session, caller: Caller, service: str, said: Ca
     }
     postgres = session.get_bind().dialect.name == "postgresql"
     insert = postgresql.insert(_TABLE) if postgres else sqlite.insert(_TABLE)
-    done: CursorResult[Any] = session.execute(insert.values(values).on_conflict_do_nothing())  # type: ignore[assignment]
-    if done.rowcount != 1:
+    once = insert.values(values).on_conflict_do_nothing().returning(_TABLE.c.id)
+    if session.execute(once).first() is None:
         return False
     details: dict[str, JsonValue] = {
         "service": service,
