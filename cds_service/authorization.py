@@ -27,6 +27,10 @@ from dermoscopy.settings import ApiToken, Role, Settings, is_loopback
 
 _RANK = {Role.READ: 0, Role.SUBMIT: 1, Role.REVIEW: 2, Role.ADMIN: 3}
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_ENDED = (
+    "Your login has ended, so nothing was recorded. Log in again in another window (/login), then come back here with "
+    "the browser's Back button and send it again."
+)
 SCHEME = HTTPBearer(
     auto_error=False,
     scheme_name="token",
@@ -123,7 +127,7 @@ def require(role: Role) -> Callable[..., Coroutine[Any, Any, Caller]]:
         if caller is None and page and (cookie := request.cookies.get(request.app.state.login_cookie)):
             caller = await run_in_threadpool(request.app.state.sessions.find, cookie)
             if caller is None:
-                raise LoginNeeded("Your login has ended: log in again.")
+                raise LoginNeeded(_ENDED)
         if caller is None and page and gate.people:
             raise LoginNeeded("Log in to see this.")
         if caller is None:

@@ -275,7 +275,7 @@ def test_an_image_without_a_lesion_can_still_be_outlined(client, node):
     made = finish(node, take_in(node).analysis_id, make_finding(measurements=None))
     page = client.get(f"/analyses/{made.id}").text
     assert 'data-points=""' in page and "Edit the outline" in page
-    assert 'src="/analyses/{}/layers/mask"'.format(made.id) not in page
+    assert f'src="/analyses/{made.id}/layers/mask"' not in page
 
 
 def test_the_site_that_stands_is_the_corrected_one(client, node, analysis):
