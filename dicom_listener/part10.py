@@ -12,6 +12,7 @@ from io import BytesIO
 from typing import Final
 
 import structlog
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filebase import DicomBytesIO
@@ -137,6 +138,20 @@ def open_dataset(data: bytes, transfer_syntax_uid: str, *, pixels: bool = True) 
     return dataset
 
 
+_TEXT: Final = frozenset(
+    ["AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"]
+)
+
+
+def _contradicts(tag: int, vr: str) -> bool:
+    """Whether bytes or numbers stand where the dictionary has text or a sequence: a date as a floating point number."""
+    try:
+        expected = dictionary_VR(tag)
+    except KeyError:
+        return False
+    return (expected in _TEXT and vr not in _TEXT) or (expected == "SQ" and vr != "SQ")
+
+
 def _leave_out_unreadable(dataset: Dataset) -> None:
     """Take out what pydicom cannot make a value of: a device's odd element must not cost the picture its analysis.
 
@@ -144,8 +159,8 @@ def _leave_out_unreadable(dataset: Dataset) -> None:
     """
     for tag in list(dataset.keys()):
         try:
-            if tag.group != 0x7FE0:
-                dataset[tag]
+            if tag.group != 0x7FE0 and _contradicts(int(tag), dataset[tag].VR):
+                raise ValueError(dataset[tag].VR)
         except PARSE_ERRORS as error:
             log.warning("dataset.element_left_out", tag=str(tag), error=type(error).__name__)
             del dataset[tag]

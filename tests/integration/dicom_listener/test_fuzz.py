@@ -102,6 +102,8 @@ def test_bytes_that_lie_about_their_uid_are_both_kept_and_a_person_decides(tmp_p
 
 FOUND = {
     "a model name of an unknown representation stopped the analysis": 67847,
+    "a model name that says it is a sequence stopped the analysis": 76798,
+    "a model name that says it is a number stopped the analysis": 83060,
 }
 """What was wrong → the number of the object."""
 
