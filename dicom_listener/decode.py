@@ -131,7 +131,9 @@ def _profiled(rgb: Bytes, dataset: Dataset, frame: bytes) -> tuple[Bytes, tuple[
     if not profile and b"ICC_PROFILE\0" in frame[:65536]:
         try:
             profile = bytes(Image.open(BytesIO(frame), formats=("JPEG",)).info.get("icc_profile") or b"")
-        except (*PICTURE_ERRORS, Image.DecompressionBombError):
+        except PICTURE_ERRORS:
+            profile = b""
+        except Image.DecompressionBombError:
             profile = b""
     return to_srgb(rgb, profile)
 

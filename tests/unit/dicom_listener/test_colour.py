@@ -295,9 +295,9 @@ def test_a_voi_table_is_applied():
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
 @pytest.mark.parametrize("width", [1.0, 40.0, 300.5])
 def test_windows_are_those_of_highdicom(function, width):
-    if function == "LINEAR" and width == 1.0:
-        pytest.skip("highdicom divides by zero")
     made = dataset(GREY, WindowCenter="120", WindowWidth=str(width), VOILUTFunction=function)
+    if width == 1.0 and function == "LINEAR":
+        function = "LINEAR_EXACT"  # the same step; highdicom divides by zero
     expected = apply_voi_window(GREY.astype(float), 120.0, width, voi_lut_function=function, output_range=(0.0, 255.0))
     assert np.abs(seen(made).pixels[..., 0] - np.rint(expected)).max() <= 1
 
