@@ -139,8 +139,9 @@ def open_dataset(data: bytes, transfer_syntax_uid: str, *, pixels: bool = True) 
 
 
 _TEXT: Final = frozenset(
-    ["AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"]
+    ["AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"],
 )
+"""VRs whose values are characters (PS3.5 6.2)."""
 
 
 def _contradicts(tag: int, vr: str) -> bool:
