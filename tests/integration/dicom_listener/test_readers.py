@@ -17,9 +17,10 @@ from tests.unit.dicom_listener.samples import dataset, part10, picture_source, r
 
 @pytest.mark.peers
 @pytest.mark.parametrize("reader", list(READERS))
-@pytest.mark.parametrize("scale", ["uncalibrated", "calibrated"])
+@pytest.mark.parametrize("scale", ["uncalibrated", "calibrated", "oblong"])
 def test_every_reader_sees_the_mask_that_was_meant(reader, scale, tmp_path: Path):
-    made = dataset(**({"PixelSpacing": ["0.02", "0.02"]} if scale == "calibrated" else {}))
+    stated = {"calibrated": {"PixelSpacing": ["0.02", "0.02"]}, "oblong": {"PixelAspectRatio": ["6", "5"]}}
+    made = dataset(**stated.get(scale, {}))
     what = render_input(source(made))
     origin, segmentation = tmp_path / "source.dcm", tmp_path / "seg.dcm"
     origin.write_bytes(part10(made))
