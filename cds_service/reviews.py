@@ -35,7 +35,7 @@ from dermoscopy.tables import AnalysisRow, InstanceRow, ReviewRow, utc_now
 from dermoscopy.workqueue import AMEND
 
 log = structlog.get_logger(__name__)
-_reviews = metrics.get_meter(__name__).create_counter("cds_reviews", description="reviews by verdict")
+_reviews = metrics.get_meter(__name__).create_counter("cds_reviews", description="reviews by clinicians")
 
 MAX_COMMENT = 2000
 LATERALITIES = ("L", "R", "B", "U")

@@ -45,6 +45,8 @@ INSTRUMENTS: tuple[Instrument, ...] = (
     ),
     Instrument("cds_analyses", "counter", "finished analyses by triage tier, or failed", ("tier", "abstained")),
     Instrument("cds_abstentions", "counter", "analyses in which the algorithm gave no answer", ("reason",)),
+    Instrument("cds_reviews", "counter", "reviews by clinicians", ("verdict",)),
+    Instrument("cds_amendments", "counter", "amended results by the status that the report came to", ("status",)),
     Instrument("cds_deliveries", "counter", "delivery attempts and how they ended", ("destination", "state")),
     Instrument("cds_step_seconds", "histogram", "duration of one step (analyse, render, deliver)", ("step",)),
     Instrument("cds_end_to_end_seconds", "histogram", "from acceptance of an image to its stored results"),
