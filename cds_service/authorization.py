@@ -79,11 +79,6 @@ class Gate:
         self._known = [(sha256(t.token.get_secret_value().encode()).digest(), Caller(t.name, t.role)) for t in tokens]
 
     @property
-    def people(self) -> bool:
-        """Whether people log in (by a provider or from an EHR)."""
-        return self._people
-
-    @property
     def open(self) -> bool:
         """Whether neither tokens nor logins are configured."""
         return not self._known and not self._people
@@ -128,12 +123,12 @@ def require(role: Role) -> Callable[..., Coroutine[Any, Any, Caller]]:
             caller = await run_in_threadpool(request.app.state.sessions.find, cookie)
             if caller is None:
                 raise LoginNeeded(_ENDED)
-        if caller is None and page and gate.people:
-            raise LoginNeeded("Log in to see this.")
         if caller is None:
             challenge = 'Basic realm="dermoscopy", charset="UTF-8"' if page and safe else 'Bearer realm="dermoscopy"'
-            raise NotAuthenticated(
-                "Send a known token in the Authorization header (Bearer).", headers={"WWW-Authenticate": challenge}
+            refused = LoginNeeded if page else NotAuthenticated
+            raise refused(
+                "Send a known token in the Authorization header (Bearer), or log in with a browser.",
+                headers={"WWW-Authenticate": challenge},
             )
         structlog.contextvars.bind_contextvars(caller=caller.name)
         if not allows(caller, role):

@@ -10,6 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from cds_service.hooks.calls import Call, Case, Chart, TakenIn
 from cds_service.hooks.charts import open_chart
 from cds_service.hooks.images import settle, take_in
+from cds_service.hooks.launching import with_launch
 from cds_service.hooks.messages import Card, HookAnswer, HookRequest
 from cds_service.hooks.services import Service
 from cds_service.hooks.shown import ShownCards
@@ -52,7 +53,7 @@ def _answer(call: Call, service: Service, request: HookRequest, shown: ShownCard
         if len(new) < len(told):
             more["shown_before"] = len(told) - len(new)
         leave_leaf(call, session, service.id, request, chart.identities, new, **more)
-    return _json([one.card for one in new])
+    return _json([with_launch(one.card, request, node.settings) for one in new])
 
 
 def _json(cards: list[Card]) -> str:

@@ -159,11 +159,12 @@ class Source(_Message):
 
 
 class Link(_Message):
-    """Where more is. Absolute: the page checks for itself who may see it."""
+    """Where more is. Absolute: the page checks for itself who may see it. Smart: the EHR launches it."""
 
     label: str
     url: str
     type: Literal["absolute", "smart"] = "absolute"
+    app_context: str | None = Field(default=None, description="With ``smart`` only: what the launch hands to the page")
 
 
 class Action(_Message):

@@ -150,6 +150,9 @@ def _depart(request: Request, address: str, attempt: attempts.Attempt) -> Respon
 
 
 def _logged_in(request: Request, token: str, path: str) -> Response:
+    sessions: Sessions = request.app.state.sessions
+    if former := request.cookies.get(request.app.state.login_cookie):
+        sessions.end(former)  # one browser, one login: the former one could not be ended by anybody any more
     answer = RedirectResponse(path, _SEE_OTHER)
     answer.set_cookie(request.app.state.login_cookie, token, **_cookie(request))
     return answer

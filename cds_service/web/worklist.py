@@ -139,18 +139,29 @@ def _items(session: Session, caller: Caller, wanted: _Wanted, most: int) -> list
     for number, group in enumerate(_GROUPS):
         if (wanted.urgency and group != wanted.urgency) or number < int(first or 0) or len(items) >= most:
             continue
-        query = _select().where(*_in_group(group), *_visible(caller))
-        if wanted.status != ANY:
-            query = query.where(col(AnalysisRow.report_status) == wanted.status)
+        narrowed = [*_in_group(group), *_visible(caller)]
         if wanted.site:
-            query = query.where(col(InstanceRow.body_site_code) == wanted.site)
+            narrowed.append(col(InstanceRow.body_site_code) == wanted.site)
         if rest and number == int(first):
-            microseconds, _, last = rest.partition("_")
-            after = (_EPOCH + timedelta(microseconds=int(microseconds)), last)
-            query = query.where(tuple_(col(AnalysisRow.created_at), col(AnalysisRow.id)) < tuple_(*after))
-        query = query.order_by(col(AnalysisRow.created_at).desc(), col(AnalysisRow.id).desc())
-        items += [_item(one, group) for one in session.execute(query.limit(most - len(items)))]
+            narrowed.append(_after(rest))
+        items += [_item(one, group) for one in _newest(session, narrowed, wanted.status, most - len(items))]
     return items
+
+
+def _newest(session: Session, narrowed: Sequence[sa.ColumnElement[bool]], status: str, most: int) -> list[Any]:
+    """The newest rows; of any status one walk for each, since the index has the status before the time."""
+    found: list[Any] = []
+    for one in _STATUSES if status == ANY else (status,):
+        query = _select().where(*narrowed, col(AnalysisRow.report_status) == one)
+        query = query.order_by(col(AnalysisRow.created_at).desc(), col(AnalysisRow.id).desc())
+        found += session.execute(query.limit(most)).all()
+    return sorted(found, key=lambda row: (row.created_at, row.id), reverse=True)[:most]
+
+
+def _after(cursor: str) -> sa.ColumnElement[bool]:
+    microseconds, _, last = cursor.partition("_")
+    moment = _EPOCH + timedelta(microseconds=int(microseconds))
+    return tuple_(col(AnalysisRow.created_at), col(AnalysisRow.id)) < tuple_(moment, last)
 
 
 def _select() -> sa.Select[*tuple[Any, ...]]:

@@ -32,6 +32,7 @@ HOME_OF = {
     "uvicorn": {"cds_service"},
     "jinja2": {"cds_service"},
     "typer": {"cds_service"},
+    "authlib": {"cds_service"},
     "evidently": {"monitoring"},
     "pandas": {"monitoring"},
     "dbos": {"cds_service", "dermoscopy"},
