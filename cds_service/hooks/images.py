@@ -17,6 +17,7 @@ import anyio
 import sqlalchemy as sa
 import structlog
 from fastapi.concurrency import run_in_threadpool
+from pydantic import SecretStr
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlmodel import col, select
@@ -171,7 +172,7 @@ def _bytes(
             if image.data:
                 found.append((image, image.data.encode("ascii", "replace")))
                 continue
-            base = f"{_wado(call, image.endpoint, server, token, bases)}/" if image.endpoint else ""
+            base = f"{_wado(call, image.endpoint, server, token, bases, ends)}/" if image.endpoint else ""
             asked.append((image, call.ehr.place(f"{base}{image.url}", server, image.accept)))
         except DermoscopyError as error:
             found.append((image, error))
@@ -185,10 +186,20 @@ def _bytes(
     return found + [(image, content) for (image, _), content in zip(asked, fetched, strict=True)]
 
 
-def _wado(call: Call, endpoint: str, server: str, token: Any, known: dict[str, str | DermoscopyError]) -> str:
+def _wado(
+    call: Call,
+    endpoint: str,
+    server: str,
+    token: SecretStr | None,
+    known: dict[str, str | DermoscopyError],
+    ends: float,
+) -> str:
+    """Address of the PACS; each endpoint is read once. Raises what stands in the way."""
     if not endpoint.startswith("Endpoint/"):
         return endpoint
     if endpoint not in known:
+        if time.monotonic() >= ends:
+            raise Unavailable("there was no time left to read where the study is")
         try:
             known[endpoint] = wado_base(call.ehr.read(server, "Endpoint", endpoint.partition("/")[2], token))
         except DermoscopyError as error:
