@@ -16,6 +16,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from dermoscopy.domain import DermoscopicImage, Remark, RGBPixels, SourceObject
 from dermoscopy.errors import UnreadableObject, UnsupportedImage, UnsupportedTransferSyntax
 from dicom_listener.acquisition import read_acquisition, read_aspect, read_remarks, read_spacing
+from dicom_listener.codestream import JPEG_SYNTAXES, check_stream_size
 from dicom_listener.colour import (
     GREY,
     OTHER_MODEL,
@@ -87,6 +88,8 @@ def _rgb(dataset: Dataset, syntax: str) -> tuple[RGBPixels, tuple[Remark, ...]]:
     """RGB pixels of ``dataset`` in sRGB, and what was remarkable on the way (docs/dicom.md has the table)."""
     stated = str(dataset.get("PhotometricInterpretation") or "").strip()
     frame = b"" if syntax in NATIVE_SYNTAXES else get_frame(dataset.PixelData, 0, number_of_frames=1)
+    if syntax in JPEG_SYNTAXES:
+        check_stream_size(frame, int(dataset.Rows), int(dataset.Columns))
     remarks: tuple[Remark, ...] = ()
     partial = stated in PARTIAL_MODELS and b"JFIF\0" not in frame[:32]  # JFIF has the full range
     if stated in PARTIAL_MODELS:
