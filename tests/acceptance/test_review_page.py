@@ -36,6 +36,8 @@ PEOPLE = {
     "patient": {"name": "Pia Patient", "fhirUser": "Patient/p1"},
 }
 BACK = "66643007"
+CHART = {"resourceType": "Patient", "id": "p1", "identifier": [{"system": SYSTEM, "value": PATIENT}]}
+TRIAGE = "/cds-services/dermoscopy-triage"
 SCOPES = ["launch", "openid", "fhirUser", "profile", "patient/*.read"]
 
 
@@ -55,6 +57,26 @@ class House:
             database.row_factory = sqlite3.Row
             found = database.execute("SELECT * FROM audit_leaf WHERE action = ? ORDER BY at", (action,)).fetchall()
         return [dict(row) for row in found]
+
+    def card(self) -> dict[str, Any]:
+        """The card of `now` as the EHR gets it for the patient's chart."""
+        call = {
+            "hook": "patient-view",
+            "hookInstance": "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea",
+            "fhirServer": self.provider.fhir,
+            "context": {"userId": "Practitioner/7", "patientId": "p1"},
+            "prefetch": {"patient": CHART},
+        }
+        answer = self.service.client.post(f"{TRIAGE}", json=call).raise_for_status()
+        cards = [one for one in answer.json()["cards"] if self.now in one["links"][0].get("appContext", "")]
+        assert len(cards) == 1, answer.text
+        return dict(cards[0])
+
+    def give_feedback(self, card: dict[str, Any]) -> None:
+        """The clinician accepted the card."""
+        said = {"card": card["uuid"], "outcome": "accepted", "outcomeTimestamp": "2026-03-14T12:00:00Z"}
+        said["acceptedSuggestions"] = []  # type: ignore[assignment]
+        self.service.client.post(f"{TRIAGE}/feedback", json={"feedback": [said]}).raise_for_status()
 
 
 def send(service: RunningService, seed: int, kind: Kind, patient: str) -> str:
@@ -88,6 +110,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             "scopes": ["openid", "profile", "roles"],
             "roles": {"dermatology": "review", "reader": "read"},
         },
+        "hooks_fhir_servers": [f"{issuer}/fhir"],
         "smart_launch_servers": [{"base_url": f"{issuer}/fhir", "client_id": "smart", "scopes": SCOPES}],
     }
     with contextlib.ExitStack() as stack:
@@ -103,9 +126,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
                 port=provider_port,
                 callback=f"{service.url}/login/callback",
                 people=PEOPLE,
-                patients=[
-                    {"resourceType": "Patient", "id": "p1", "identifier": [{"system": SYSTEM, "value": PATIENT}]}
-                ],
+                patients=[CHART],
                 launches={
                     "chart": {"patient": "p1", "appContext": app_context(now)},
                     "strange": {"patient": "p1", "appContext": app_context(other)},
@@ -133,13 +154,17 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 def launch(house: House, context: BrowserContext, who: str, name: str = "chart") -> Page:
     """The EHR opens our page for the patient of the chart; ``who`` logs in there."""
     page = context.new_page()
-    page.goto(f"{house.service.url}/launch?iss={house.provider.fhir}&launch={name}")
+    page.goto(f"{house.service.url}/launch?iss={house.provider.fhir}&launch={name}")  # the EHR adds both to the link
     page.get_by_label("Name").fill(who)
     page.get_by_role("button", name="Log in").click()
     return page
 
 
-def test_from_the_chart_to_the_amended_report(house: House, context: BrowserContext) -> None:
+def test_from_the_card_to_the_amended_report(house: House, context: BrowserContext) -> None:
+    card = house.card()
+    (link,) = card["links"]
+    assert (link["type"], link["url"]) == ("smart", f"{house.service.url}/launch")
+    assert link["appContext"] == app_context(house.now)  # what the EHR hands on as the context of the launch "chart"
     page = launch(house, context, "derma")
     page.wait_for_url(f"{house.service.url}/analyses/{house.now}")
     asked = house.provider.requests()[-1]
@@ -192,6 +217,10 @@ def test_from_the_chart_to_the_amended_report(house: House, context: BrowserCont
     assert house.leaves("login.succeeded")[-1]["actor"] == who
     assert {leaf["actor"] for leaf in house.leaves("analysis.read")} >= {who}
     the_report_follows(house)
+    house.give_feedback(card)
+    (told,) = house.leaves("card.feedback")
+    kept = json.loads(told["details"])
+    assert (kept["outcome"], kept["card"], kept["known"]) == ("accepted", card["uuid"], True)
 
 
 def the_layers_lie_over_the_image(page: Page) -> None:
@@ -325,6 +354,23 @@ def test_nothing_grave_stands_in_the_way_of_anybody(house: House, browser: Brows
             page.get_by_role("button", name="Edit the outline").click()
         assert grave_faults(page) == [], path
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, f"{path} is wider than the phone"
+    context.close()
+
+
+def test_two_fingers_zoom_on_a_phone(house: House, browser: Browser) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.set_extra_http_headers({"Authorization": f"Bearer {TOKEN}"})
+    page.goto(f"{house.service.url}/analyses/{house.now}", wait_until="networkidle")
+    page.locator("#now-stage").scroll_into_view_if_needed()
+    box = page.locator("#now-stage").bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    fingers = context.new_cdp_session(page)
+    for kind, apart in (("touchStart", 30), ("touchMove", 45), ("touchMove", 60), ("touchEnd", None)):
+        points = [] if apart is None else [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    expect(page.locator("#now-viewer [data-zoomed]")).to_have_text("200 %")
     context.close()
 
 
