@@ -172,10 +172,10 @@ def _said(standing: Standing, finding: Mapping[str, Any]) -> str:
             likeliest = max(finding["classes"], key=lambda one: float(one["probability"]))
             title = CLASS_TITLES[LesionClass(likeliest["label"])]
             said += f"; more probable: {title} {_percent(likeliest['probability'])}"
-        if tier is TriageTier.URGENT and analysis.primary_class != LesionClass.MEL:  # say first why it is urgent
-            said = f"melanoma risk {_percent(finding['melanoma_risk'])}, although {said}"
     else:
         said = "the algorithm abstains"
+    if tier is TriageTier.URGENT and analysis.primary_class != LesionClass.MEL:  # say first why it is urgent
+        said = f"melanoma risk {_percent(finding['melanoma_risk'])}, although {said}"
     return said + ("; confirmed by a clinician" if standing.status is ReportStatus.FINAL else "")
 
 

@@ -127,6 +127,16 @@ def test_an_abstention_gives_its_reasons_and_no_set(client, node):
     assert "Cannot be excluded" not in card["detail"]
 
 
+def test_an_urgent_abstention_says_first_why_it_is_urgent(client, node):
+    import dataclasses
+
+    urgent = dataclasses.replace(not_answered(), triage=make_finding(TriageTier.URGENT).triage, melanoma_risk=0.41)
+    finish(node, take_in(node).analysis_id, urgent)
+    (card,) = cards(client)
+    assert card["summary"].startswith("Urgent review: melanoma risk 41 %, although the algorithm abstains")
+    assert card["indicator"] == "critical"
+
+
 def test_an_uncalibrated_image_claims_no_millimetres(client, node):
     import dataclasses
 
