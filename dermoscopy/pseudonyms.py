@@ -1,8 +1,8 @@
 """Names and dates that stand in the place of real ones in what leaves the house, derived with a secret key.
 
 HMAC-SHA-256 (RFC 2104): the same key gives the same pseudonym, shift and UID in every export, so that studies, and
-later exports of a project, stay together; without the key nothing can be recomputed or compared, not even by somebody who
-knows every patient of the hospital. A project has a key of its own, so that two projects cannot be joined.
+later exports of a project, stay together; without the key nothing can be recomputed or compared, not even by somebody
+who knows every patient of the hospital. A project has a key of its own, so that two projects cannot be joined.
 """
 
 from __future__ import annotations

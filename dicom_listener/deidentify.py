@@ -98,9 +98,8 @@ def deidentify(
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_dataset(buffer, made)
     uid = str(made.SOPInstanceUID)
-    return Deidentified(
-        file_meta(str(made.SOPClassUID), uid, EXPLICIT_LITTLE_ENDIAN) + buffer.getvalue(), uid, _told(log, made)
-    )
+    data = file_meta(str(made.SOPClassUID), uid, EXPLICIT_LITTLE_ENDIAN) + buffer.getvalue()
+    return Deidentified(data, uid, _told(log, made))
 
 
 def moved_date(text: str, days: int) -> str:
@@ -143,8 +142,11 @@ def _cleaned(
         if tag.group == 0x7FE0 or tag.group == 0x0002 or tag.element == 0:
             continue  # pixels are put anew, and so are file meta information and group lengths
         keyword = keyword_for_tag(tag)
+        value: Any
+        vr = "UN"
         try:
             element = source[tag]
+            vr = element.VR
             if keyword in WALKED and element.VR == "SQ":
                 items = [_cleaned(item, identity, retained, rules, f"{name} > ", log) for item in element.value or ()]
                 items = [item for item in items if "ReferencedSOPInstanceUID" in item and len(item) > 1]
@@ -156,7 +158,7 @@ def _cleaned(
         if value is None:
             log[name, action if "removed" in action else "removed"] += 1
         else:
-            made.add(DataElement(tag, element.VR, value, validation_mode=config.IGNORE))
+            made.add(DataElement(tag, vr, value, validation_mode=config.IGNORE))
             log[name, action] += 1
     return made
 

@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from pydicom.uid import UID, UID_dictionary
+from pydicom._uid_dict import UID_dictionary
+from pydicom.uid import UID
 from pydicom.valuerep import DSfloat
 
 from dicom_listener.deidentify_table import Retained

@@ -1,7 +1,7 @@
 """What PS3.15 Table E.1-1 says of each attribute, under the profile and the options that we claim.
 
-The table itself is ``deidentify_actions.tsv``, whole and with its source; nothing is left out because no camera is known
-to write it. Where an option has an action it takes the place of the Basic Profile's (PS3.15 E.1.1).
+The table itself is ``deidentify_actions.tsv``, whole and with its source; nothing is left out because no camera is
+known to write it. Where an option has an action it takes the place of the Basic Profile's (PS3.15 E.1.1).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FILE: Final = "deidentify_actions.tsv"
 
 @dataclass(frozen=True, slots=True)
 class Retained:
-    """What is retained beyond the dates (moved), where somebody asked for it: the two options of PS3.15 E.3.7, E.3.8."""
+    """What is retained beyond the (moved) dates, where somebody asked for it: the options of PS3.15 E.3.7 and E.3.8."""
 
     patient: bool = False
     """Patient characteristics: age (90 and more as 90), sex, size, weight."""

@@ -1,9 +1,9 @@
 """Is there writing in the picture? Captions, dates and names that a device or a program burned into the pixels.
 
 Nothing is read: a region is taken for writing by its shape. Letters are strokes of one width and one colour that differ
-sharply from what surrounds them, much alike in height, set in a row. Hair is longer, ruler ticks are single bars, and the
-dots of a lesion are compact and lie anywhere. What is asked for is that no writing passes, so a picture without any may be
-suspected: then a person looks.
+sharply from what surrounds them, much alike in height, set in a row. Hair is longer, ruler ticks are single bars, and
+the dots of a lesion are compact and lie anywhere. What is asked for is that no writing passes, so a picture without any
+may be suspected: then a person looks.
 
 A second question is where the skin is: `field` finds what surrounds the round or framed field of a dermoscope. Nothing
 there is of any use, so it is blacked as a whole and no letter in it has to be found.
@@ -115,7 +115,7 @@ def _even_border(small: UInt8) -> npt.NDArray[np.bool_]:
 
 
 def _channels(shown: UInt8) -> tuple[UInt8, ...]:
-    """Where writing of any colour stands out: grey, and saturation for coloured letters on grey or brown."""
+    """Where writing of any colour stands out on skin: grey for most, blue for yellow letters and white ones."""
     grey = np.asarray(cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     blue = np.ascontiguousarray(shown[..., 2])
     return grey, blue
