@@ -52,6 +52,10 @@ class LoginFlow:
     def close(self) -> None:
         self._reader.close()
 
+    def named(self, ehr: str) -> str:
+        """``ehr`` if it is one of the settings, else nothing: what a browser says is not written down."""
+        return ehr if ehr in self._ehrs else ""
+
     def begin_login(self, next_path: str) -> tuple[str, Attempt]:
         """Address to send the browser to, and what it must remember. Raises `LoginFailed`."""
         if self._provider is None:

@@ -86,9 +86,9 @@ def finish(
             raise LoginFailed("The provider ended the login without letting you in.")
         who, path = flow.finish(attempt, code, iss)
     except LoginFailed as failed:
-        sessions.fail(how, attempt.ehr if attempt is not None else "", failed.detail)
+        sessions.fail(how, flow.named(attempt.ehr) if attempt is not None else "", failed.detail)
         raise
-    answer = _logged_in(request, sessions.start(who, how=how), path)
+    answer = _logged_in(request, sessions.start(who, how=how), attempts.local_path(path))
     answer.delete_cookie(name, **_cookie(request))
     return answer
 

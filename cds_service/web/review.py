@@ -15,7 +15,7 @@ from sqlmodel import col
 
 from cds_service.api.analyses import AnalysisId, note_read, send_output
 from cds_service.api.refusals import CrossSiteRequest, FieldError, InvalidRequest, NotFound, ReviewConflict
-from cds_service.api.stored import READY, answer, find_analysis, node_of
+from cds_service.api.stored import LINKED, READY, answer, find_analysis, node_of
 from cds_service.authorization import Caller, Reader, Reviewer, allows
 from cds_service.node import Node
 from cds_service.reviews import MAX_COMMENT, ReviewDraft, record_review
@@ -34,6 +34,7 @@ from dermoscopy.wording import not_excluded
 
 router = APIRouter(include_in_schema=False)
 NO_PRIOR: Final = "none"
+_PRIOR: Final = rf"^([0-9a-f-]{{36}}|{NO_PRIOR})?$"
 _MOST_PRIORS: Final = 20
 _SEE_OTHER: Final = 303
 _Outline = list[tuple[float, float]]
@@ -68,7 +69,7 @@ class _Shown:
 
 @router.get("/analyses/{analysis_id:uuid}")
 def review(
-    request: Request, caller: Reader, analysis_id: AnalysisId, prior: Annotated[str, Query(max_length=36)] = ""
+    request: Request, caller: Reader, analysis_id: AnalysisId, prior: Annotated[str, Query(pattern=_PRIOR)] = ""
 ) -> HTMLResponse:
     """One analysis as a clinician reads it. ``prior``: the analysis to show beside it, or ``none``."""
     return _page(request, caller, str(analysis_id), prior, _Told())
@@ -78,6 +79,8 @@ def review(
 def download(request: Request, caller: Reader, analysis_id: AnalysisId, name: str) -> Response:
     """One output as a file, for whoever is logged in to the pages."""
     node = node_of(request)
+    if name not in LINKED.values():
+        raise NotFound("There is no such output.")
     check_visible(node, caller, str(analysis_id))
     return send_output(node, caller, str(analysis_id), name, "")
 
@@ -95,7 +98,7 @@ def say(
     comment: Annotated[str, Form(max_length=20_000)] = "",
     seen: Annotated[int, Form(ge=0, le=1_000_000)] = 0,
     key: Annotated[str, Form(max_length=200)] = "",
-    prior: Annotated[str, Form(max_length=36)] = "",
+    prior: Annotated[str, Form(pattern=_PRIOR)] = "",
 ) -> Response:
     """A clinician's word. What cannot be recorded comes back with the reason and everything that was typed."""
     node, of = node_of(request), str(analysis_id)
@@ -167,11 +170,12 @@ def _page(request: Request, caller: Caller, analysis_id: str, prior: str, told: 
         site = stands.body_site_code or instance.body_site_code, stands.laterality or instance.laterality
         priors = _priors(session, row, site) if row.state in READY else []
         chosen = _chosen(priors, prior)
-        views = [_view(session, pictures, row, "now", "This image")] if row.document else []
+        views = [_view(session, pictures, row, instance, "now", "This image")]
         changes: Sequence[Any] = ()
         if chosen is not None:
             before = session.get_one(AnalysisRow, chosen["id"])
-            views.append(_view(session, pictures, before, "prior", "Earlier image"))
+            its = session.get_one(InstanceRow, before.instance_id)
+            views.append(_view(session, pictures, before, its, "prior", "Earlier image"))
             changes = changes_between(node, session, row, before)
     if row.state in READY:
         with node.begin() as session:
@@ -181,7 +185,6 @@ def _page(request: Request, caller: Caller, analysis_id: str, prior: str, told: 
     document = json.loads(row.document) if row.document else {}
     inference = document["finding"]["inference"] if shown.diagnosis else {}
     measured = shown.segmentation.region_statistics if shown.segmentation else None
-    now = views[0] if views else None
     return HTMLResponse(
         render(
             "analysis.html",
@@ -196,7 +199,7 @@ def _page(request: Request, caller: Caller, analysis_id: str, prior: str, told: 
             typed={name: told.typed.get(name, "") for name in _FIELDS},
             recorded=request.query_params.get("recorded") == "1",
             views=views,
-            edit=_edited(now, told.typed.get("outline", "")) if now else [],
+            edit=_edited(views[0], told.typed.get("outline", "")),
             priors=priors,
             prior=chosen,
             changes=changes,
@@ -222,9 +225,11 @@ def _page(request: Request, caller: Caller, analysis_id: str, prior: str, told: 
     )
 
 
-def _view(session: Session, pictures: Pictures, row: AnalysisRow, key: str, title: str) -> _Shown:
-    document = json.loads(row.document)
-    outputs = artifact_rows(session, row.id)
+def _view(
+    session: Session, pictures: Pictures, row: AnalysisRow, instance: InstanceRow, key: str, title: str
+) -> _Shown:
+    outputs = artifact_rows(session, row.id) if row.state in READY else {}
+    document = json.loads(row.document) if outputs else {}
     outlines = []
     if ArtifactKind.MASK in outputs and document["finding"]["measurements"]:
         outlines = pictures.outlines(outputs[ArtifactKind.MASK])
@@ -232,11 +237,11 @@ def _view(session: Session, pictures: Pictures, row: AnalysisRow, key: str, titl
         key=key,
         title=title,
         id=row.id,
-        rows=document["rows"],
-        columns=document["columns"],
+        rows=document.get("rows", instance.rows),
+        columns=document.get("columns", instance.columns),
         outlines=outlines,
         corrected=list(standing(reviews_of(session, row.id)).outline) if row.reviews else [],
-        layers=("mask", "heat", "hair") if outlines else ("heat", "hair"),
+        layers=(("mask", "heat", "hair") if outlines else ("heat", "hair")) if outputs else (),
     )
 
 

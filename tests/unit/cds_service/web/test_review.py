@@ -16,7 +16,7 @@ from dermoscopy.domain import PatientIdentity, TriageTier
 from dermoscopy.outline import outline_fault, outline_mask
 from dermoscopy.settings import ApiToken, Role
 from dermoscopy.tables import AnalysisRow, InstanceRow
-from tests.findings import ISSUER, drawn_lesion, finish, make_finding, stored_analysis, take_in
+from tests.findings import ISSUER, drawn_lesion, fail, finish, make_finding, stored_analysis, take_in
 
 REVIEW, READ = "review-token-0123456789", "read-token-0123456789"
 TOKENS = tuple(
@@ -119,6 +119,20 @@ def test_nobody_elses_image_stands_beside_it(client, node, analysis):
     stranger = stored_analysis(node, patient=PatientIdentity(ISSUER, "SOMEBODY-ELSE"))
     assert client.get(f"/analyses/{analysis.id}?prior={stranger.id}").status_code == 404
     assert client.get(f"/analyses/{analysis.id}?prior={analysis.id}").status_code == 404
+
+
+def test_the_image_of_a_failed_analysis_is_shown(client, node):
+    broken = take_in(node).analysis_id
+    fail(node, broken)
+    page = client.get(f"/analyses/{broken}").text
+    assert f'src="/analyses/{broken}/layers/image"' in page and "look at it yourself" in page
+    assert 'name="verdict"' not in page and "layers/mask" not in page
+    assert client.get(f"/analyses/{broken}/layers/mask").status_code == 404
+
+
+def test_an_output_of_another_name_is_not_found(client, analysis):
+    assert client.get(f"/analyses/{analysis.id}/files/secret").status_code == 404
+    assert client.get(f"/analyses/{analysis.id}?prior=%0d%0aX").status_code == 422
 
 
 def test_acquisition_is_shown_where_it_is_known(client, node, analysis):
@@ -244,6 +258,15 @@ def test_a_wrong_token_is_told_and_counted(locked):
     assert answer.status_code == 401 and "not known here" in answer.text and "set-cookie" not in answer.headers
     with locked.app.state.node.begin() as session:
         assert session.execute(sa.select(AuditLeaf.action)).scalars().all() == ["login.failed"]
+
+
+def test_a_second_login_ends_the_first(locked):
+    log_in(locked)
+    first = locked.cookies["cds"]
+    log_in(locked, READ)
+    locked.cookies.clear()
+    locked.cookies.set("cds", first)
+    assert locked.get("/worklist").status_code == 401
 
 
 def test_over_https_the_cookie_is_bound_to_it(open_client):
