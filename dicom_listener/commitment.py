@@ -14,6 +14,7 @@ import structlog
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, build_context, build_role
+from pynetdicom.presentation import PresentationContext
 
 from dermoscopy.errors import DermoscopyError, DestinationUnavailable, Misconfigured, Rejected, Unavailable
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -33,8 +34,7 @@ CLASS_CONFLICT: Final = 0x0119
 MAX_REFERENCES: Final = 20_000
 _REQUEST: Final = 1
 _ALL_COMMITTED, _SOME_FAILED = 1, 2
-_SUCCESS, _PROCESSING_FAILURE, _NO_SUCH_INSTANCE = 0x0000, 0x0110, 0x0112
-_INVALID_ARGUMENT, _NO_SUCH_ACTION, _RESOURCE_LIMITATION = 0x0115, 0x0123, 0x0213
+_SUCCESS, _PROCESSING_FAILURE, _RESOURCE_LIMITATION = 0x0000, 0x0110, 0x0213
 _ENCODINGS: Final = [EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN]
 
 
@@ -57,6 +57,19 @@ class CommitmentRequest:
     address: str
 
 
+_Answer = tuple[int, str]
+_OTHER_INSTANCE: Final = (0x0112, "Not the storage commitment instance")
+_OTHER_ACTION: Final = (0x0123, "No such action")
+_UNREADABLE: Final = (0x0115, "Transaction UID or references are absent or unreadable")
+_TOO_MANY: Final = (0x0115, "Too many references, or none")
+_NO_ADDRESS: Final = (_PROCESSING_FAILURE, "It is not known here where to report to this AE title")
+_UNEXPECTED: Final = (_PROCESSING_FAILURE, "Unexpected failure")
+_LATER: Final = (_RESOURCE_LIMITATION, "Cannot be recorded now; ask again later")
+REFUSALS: Final[tuple[_Answer, ...]] = (
+    *(_NO_ADDRESS, _UNEXPECTED, _OTHER_INSTANCE, _UNREADABLE, _TOO_MANY, _OTHER_ACTION, _LATER),
+)
+"""Answers to an N-ACTION that was not taken: status (PS3.7 C) and Error Comment."""
+
 OnCommitment = Callable[[CommitmentRequest], None]
 """Records a request durably; the report follows. Raises `DermoscopyError` where that cannot be promised."""
 
@@ -65,24 +78,24 @@ def answer_action(event: Any, caller: str, address: str, record: OnCommitment | 
     """The response to an N-ACTION request (PS3.4 J.3.2.1): success once the request is recorded."""
     request = event.request
     if str(request.RequestedSOPInstanceUID) != COMMITMENT_INSTANCE:
-        return _failed(_NO_SUCH_INSTANCE, "Not the storage commitment instance")
+        return _failed(_OTHER_INSTANCE)
     if request.ActionTypeID != _REQUEST or record is None:
-        return _failed(_NO_SUCH_ACTION, "No such action")
+        return _failed(_OTHER_ACTION)
     try:
         asked = _read(event.action_information, caller, address)
         record(asked)
     except (AttributeError, KeyError, TypeError, ValueError):  # what pydicom raises on an attribute list it cannot read
-        return _failed(_INVALID_ARGUMENT, "Transaction UID or references are absent or unreadable")
+        return _failed(_UNREADABLE)
     except Misconfigured as error:
         log.warning("commitment.no_address", caller=caller, reason=str(error))
-        return _failed(_PROCESSING_FAILURE, "It is not known here where to report to this AE title")
+        return _failed(_NO_ADDRESS)
     except Unavailable:
-        return _failed(_RESOURCE_LIMITATION, "Cannot be recorded now; ask again later")
+        return _failed(_LATER)
     except DermoscopyError:
-        return _failed(_INVALID_ARGUMENT, "Too many references, or none")
+        return _failed(_TOO_MANY)
     except Exception:  # outermost loop: the peer gets an answer, the association lives
         log.exception("commitment.failed", caller=caller)
-        return _failed(_PROCESSING_FAILURE, "Unexpected failure")
+        return _failed(_UNEXPECTED)
     return _SUCCESS, None
 
 
@@ -108,7 +121,7 @@ def send_report(
     association = entity.associate(
         host,
         port,
-        contexts=[build_context(COMMITMENT_CLASS, _ENCODINGS)],
+        contexts=proposed_contexts(),
         ae_title=called_ae,
         ext_neg=[build_role(COMMITMENT_CLASS, scp_role=True)],
         tls_args=(tls.current(), host) if tls is not None else None,
@@ -131,6 +144,11 @@ def send_report(
         raise DestinationUnavailable(f"{called_ae} gave no answer to a storage commitment report", retry_after=30)
     if status != _SUCCESS:
         raise Rejected(f"{called_ae} refused the storage commitment report (status {status:04X})")
+
+
+def proposed_contexts() -> list[PresentationContext]:
+    """Proposed where we ask for a commitment, and, with the role of an SCP, where we report one."""
+    return [build_context(COMMITMENT_CLASS, _ENCODINGS)]
 
 
 def _read(information: Dataset, caller: str, address: str) -> CommitmentRequest:
@@ -163,8 +181,7 @@ def _report(transaction_uid: str, references: Sequence[Reference], ae_title: str
     return report
 
 
-def _failed(status: int, comment: str) -> tuple[Dataset, None]:
+def _failed(said: _Answer) -> tuple[Dataset, None]:
     answer = Dataset()
-    answer.Status = status
-    answer.ErrorComment = comment[:64]
+    answer.Status, answer.ErrorComment = said[0], said[1][:64]
     return answer, None

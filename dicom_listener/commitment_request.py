@@ -14,13 +14,18 @@ from typing import Any, Final
 import structlog
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
-from pynetdicom import AE, build_context, evt
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
 
 from dermoscopy.errors import DermoscopyError, DestinationUnavailable, Rejected, Unavailable
-from dicom_listener.commitment import COMMITMENT_CLASS, COMMITMENT_INSTANCE, MAX_REFERENCES, Reference
+from dicom_listener.commitment import (
+    COMMITMENT_CLASS,
+    COMMITMENT_INSTANCE,
+    MAX_REFERENCES,
+    Reference,
+    proposed_contexts,
+)
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_listener.syntaxes import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
 from dicom_listener.tls import ClientContext, ReloadedContext
 
 log = structlog.get_logger(__name__)
@@ -29,7 +34,6 @@ _REQUEST: Final = 1
 _EVENTS: Final = (1, 2)
 _SUCCESS, _PROCESSING_FAILURE, _NO_SUCH_INSTANCE, _NO_SUCH_EVENT = 0x0000, 0x0110, 0x0112, 0x0113
 _INVALID_ARGUMENT, _DUPLICATE_INVOCATION, _RESOURCE_LIMITATION = 0x0115, 0x0210, 0x0213
-_ENCODINGS: Final = [EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,7 @@ class CommitmentRequester:
         association = self._entity.associate(
             self._host,
             self._port,
-            contexts=[build_context(COMMITMENT_CLASS, _ENCODINGS)],
+            contexts=proposed_contexts(),
             ae_title=self._called_ae,
             evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._take_report)],
             tls_args=(secured, self._host) if secured is not None else None,

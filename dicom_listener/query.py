@@ -27,6 +27,7 @@ import structlog
 from pydicom.dataset import Dataset
 from pynetdicom import build_context
 from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
 
 from dermoscopy.domain import PatientIdentity
 from dermoscopy.errors import DestinationUnavailable, Rejected
@@ -88,7 +89,7 @@ def find(pacs: PacsAddress, wanted: Wanted, same: SameIssuer) -> Found:
     check_patient(wanted.patient)
     matches: dict[str, Match] = {}
     others: list[str] = []
-    with associated(pacs, [build_context(STUDY_ROOT_FIND, _ENCODINGS)]) as association:
+    with associated(pacs, find_contexts()) as association:
         for study in _answers(association, pacs.name, study_identifier(wanted)):
             study_uid = text_of(study, "StudyInstanceUID")
             if not is_of(study, wanted.patient, same):
@@ -110,6 +111,11 @@ def _photographs(association: Association, name: str, wanted: Wanted, study_uid:
             match = Match(study_uid, series_uid, text_of(image, "SOPInstanceUID"), text_of(image, "SOPClassUID"))
             if match.sop_instance_uid and (not match.sop_class_uid or match.sop_class_uid in IMAGE_CLASSES):
                 yield match
+
+
+def find_contexts() -> list[PresentationContext]:
+    """Proposed for C-FIND."""
+    return [build_context(STUDY_ROOT_FIND, _ENCODINGS)]
 
 
 def study_identifier(wanted: Wanted) -> Dataset:

@@ -73,7 +73,7 @@ def move(pacs: PacsAddress, matches: Iterable[Match], *, destination: str, messa
     database knows. Raises `DestinationUnavailable` and `Rejected`.
     """
     done = Retrieved()
-    with associated(pacs, [build_context(STUDY_ROOT_MOVE, _ENCODINGS)]) as association:
+    with associated(pacs, move_contexts()) as association:
         for asked in identifiers(matches):
             answers = association.send_c_move(asked, destination, STUDY_ROOT_MOVE, msg_id=message_id)
             done += _outcome(answers, pacs.name, "C-MOVE")
@@ -109,7 +109,7 @@ def get(pacs: PacsAddress, matches: Iterable[Match], *, door: StoreHandler, max_
     done = Retrieved()
     roles = [build_role(uid, scp_role=True) for uid in IMAGE_CLASSES]
     handlers = [(evt.EVT_C_STORE, store)]
-    with associated(pacs, _get_contexts(), roles=roles, handlers=handlers) as association:
+    with associated(pacs, get_contexts(), roles=roles, handlers=handlers) as association:
         for asked in identifiers(matches):
             done += _outcome(association.send_c_get(asked, STUDY_ROOT_GET), pacs.name, "C-GET")
     return done
@@ -132,8 +132,13 @@ def _series(match: Match) -> tuple[str, str]:
     return match.study_instance_uid, match.series_instance_uid
 
 
-def _get_contexts() -> list[PresentationContext]:
-    """The query model, and each image class once for the plain encodings and once for each compressed one."""
+def move_contexts() -> list[PresentationContext]:
+    """Proposed for C-MOVE."""
+    return [build_context(STUDY_ROOT_MOVE, _ENCODINGS)]
+
+
+def get_contexts() -> list[PresentationContext]:
+    """Proposed for C-GET: the query model, each image class for the plain encodings and for each compressed one."""
     contexts = [build_context(STUDY_ROOT_GET, _ENCODINGS)]
     for uid in IMAGE_CLASSES:
         contexts.append(build_context(uid, [s for s in NEGOTIATED_SYNTAXES if s in NATIVE_SYNTAXES]))

@@ -93,7 +93,7 @@ class StorageListener:
             require_called_ae=settings.require_called_ae,
             max_associations=settings.max_associations,
         )
-        self._entity = _entity(settings)
+        self._entity = application_entity(settings)
         self._loads: weakref.WeakKeyDictionary[Association, _Load] = weakref.WeakKeyDictionary()
         self._heard: weakref.WeakSet[Association] = weakref.WeakSet()
         self._admitted: weakref.WeakKeyDictionary[Association, tuple[Caller, Peer]] = weakref.WeakKeyDictionary()
@@ -333,7 +333,8 @@ class StorageListener:
         log.info("association.aborted", caller=_caller(event.assoc))
 
 
-def _entity(settings: ListenerSettings) -> AE:
+def application_entity(settings: ListenerSettings) -> AE:
+    """What the listener is to pynetdicom: the presentation contexts that it accepts, its limits and its names."""
     entity = AE(settings.ae_title)
     # Whoever asks us is the user, whoever reports to us proposes to be the provider (PS3.4 J.3.3, PS3.7 D.3.3.4).
     commitment = build_context(COMMITMENT_CLASS, list(NEGOTIATED_SYNTAXES[:2]))

@@ -188,7 +188,7 @@ class CStoreDestination:
         association = self._ae.associate(
             self._host,
             self._port,
-            contexts=_contexts(),
+            contexts=proposed_contexts(),
             ae_title=self._called_ae,
             max_pdu=self._max_pdu,
             tls_args=(secured, self._host) if secured is not None else None,
@@ -228,17 +228,25 @@ class CStoreDestination:
     # ------------------------------------------------------------------------------------------------------------------
 
     def _judge(self, status: int, artifact: Artifact, analysis: Analysis) -> None:
-        """PS3.4 Table B.2-1 and PS3.7 C: what an answer means for the delivery."""
         where = {"destination": self._name, "artifact": artifact.kind.value, "analysis_id": analysis.id}
-        text = f"{status:04X}"
-        if status == 0x0000 or status == _DUPLICATE_INSTANCE:
-            log.info("deliver.stored", status=text, **where)
-        elif status >> 12 == 0xB or status in (0x0001, 0x0107, 0x0116):
-            log.warning("deliver.stored_with_warning", status=text, **where)
-        elif status >> 8 == 0xA7 or status in (_PROCESSING_FAILURE, _RESOURCE_LIMITATION):
-            raise DestinationUnavailable(f"{self._name} is out of resources (status {text})", retry_after=30)
+        if judge(status, self._name, artifact.kind.value):
+            log.warning("deliver.stored_with_warning", status=f"{status:04X}", **where)
         else:
-            raise Rejected(f"{self._name} refused the {artifact.kind.value} object (status {text})")
+            log.info("deliver.stored", status=f"{status:04X}", **where)
+
+
+def judge(status: int, name: str, what: str) -> bool:
+    """What an answer means for the delivery (PS3.4 Table B.2-1, PS3.7 C): whether it was stored with a warning.
+
+    Raises `DestinationUnavailable` and `Rejected`.
+    """
+    if status == 0x0000 or status == _DUPLICATE_INSTANCE:
+        return False
+    if status >> 12 == 0xB or status in (0x0001, 0x0107, 0x0116):
+        return True
+    if status >> 8 == 0xA7 or status in (_PROCESSING_FAILURE, _RESOURCE_LIMITATION):
+        raise DestinationUnavailable(f"{name} is out of resources (status {status:04X})", retry_after=30)
+    raise Rejected(f"{name} refused the {what} object (status {status:04X})")
 
 
 def _read(artifact: Artifact) -> Dataset:
@@ -250,8 +258,11 @@ def _read(artifact: Artifact) -> Dataset:
         raise Rejected(f"the {artifact.kind.value} artifact is not a DICOM file") from error
 
 
-def _contexts() -> list[PresentationContext]:
-    """One context per compressed encoding of the image classes, so that the PACS can accept each by itself."""
+def proposed_contexts() -> list[PresentationContext]:
+    """Proposed to every PACS.
+
+    One context per compressed encoding of the image classes, so that it can accept each by itself.
+    """
     contexts = [build_context(uid, _PLAIN) for uid in _OWN]
     for uid in IMAGE_CLASSES:
         contexts.append(build_context(uid, _PLAIN))
