@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import cards, end_to_end, endurance, inference, ingest, rooms, startup
+from benchmarks import cards, chart, end_to_end, endurance, inference, ingest, rooms, startup
 from benchmarks.machine import describe
 from benchmarks.results import Table, markdown, on_screen
 from benchmarks.sample_files import SampleImages
@@ -34,6 +34,7 @@ BENCHMARKS: Mapping[str, Callable[[Setting], list[Table]]] = {
     "ingest": ingest.measure,
     "endurance": endurance.measure,
     "cards": cards.measure,
+    "chart": chart.measure,
     "startup": startup.measure,
     "rooms": rooms.measure,
     "inference": inference.measure,
@@ -51,6 +52,7 @@ class What(StrEnum):
     INGEST = "ingest"
     ENDURANCE = "endurance"
     CARDS = "cards"
+    CHART = "chart"
     STARTUP = "startup"
     ROOMS = "rooms"
     INFERENCE = "inference"

@@ -27,6 +27,8 @@ class Size:
     arrivals_sqlite: int
     arrivals_postgres: int
     """Stored analyses meanwhile."""
+    pages: int
+    """Images whose review page is opened and whose bundle is delivered."""
     analyses_per_patient: int
     card_calls: int
     starts: int
@@ -51,6 +53,7 @@ SIZES: Mapping[str, Size] = MappingProxyType(
             arrivals=4000,
             arrivals_sqlite=100_000,
             arrivals_postgres=1_000_000,
+            pages=30,
             analyses_per_patient=5,
             card_calls=1000,
             starts=3,
@@ -70,6 +73,7 @@ SIZES: Mapping[str, Size] = MappingProxyType(
             arrivals=200,
             arrivals_sqlite=2000,
             arrivals_postgres=2000,
+            pages=3,
             analyses_per_patient=5,
             card_calls=100,
             starts=1,
