@@ -34,6 +34,11 @@ SURROUND_TOLERANCE = 6
 """Grey levels between neighbouring pixels that still belong to one even surround."""
 LEAST_SURROUND = 0.02
 """Share of the frame from which on an even area at the border counts as the surround of a field."""
+BLACKEST, WHITEST = 40, 250
+"""Brightest channel of a black surround, darkest of a white one; skin in full light is not as white as paper."""
+LEAST_FIELD, LEAST_CONVEX = 0.2, 0.93
+"""Share of the frame that a field has at least, and share of its convex hull: it is a disc, or a disc cut by the frame.
+A lesion on white skin is no disc, and must not be cut out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ def field(pixels: RGBPixels) -> Mask:
     """Where the dermoscopic field is, bool [rows, columns]: everything but an even surround that reaches the border.
 
     The field is filled, so that letters in the surround do not belong to it unless they touch it. Where no even
-    area of some size lies at the border, the whole frame is field.
+    area of some size lies at the border, or what it leaves has not the shape of a field, the whole frame is field.
     """
     rows, columns = int(pixels.shape[0]), int(pixels.shape[1])
     scale = min(1.0, 512 / max(rows, columns))
@@ -95,30 +100,33 @@ def field(pixels: RGBPixels) -> Mask:
     inside = np.asarray(cv2.morphologyEx(inside, cv2.MORPH_OPEN, _disc(9)), dtype=np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(inside, connectivity=4)
     if count < 2:
-        return np.zeros((rows, columns), dtype=bool)
+        return np.ones((rows, columns), dtype=bool)
     largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     outlines, _ = cv2.findContours((labels == largest).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     filled = np.zeros(inside.shape, np.uint8)
     cv2.drawContours(filled, list(outlines), -1, 1, cv2.FILLED)
+    hull = cv2.contourArea(cv2.convexHull(np.concatenate(outlines)))
+    if filled.mean() < LEAST_FIELD or filled.sum() < LEAST_CONVEX * hull:
+        return np.ones((rows, columns), dtype=bool)
     back = cv2.resize(filled, (columns, rows), interpolation=cv2.INTER_NEAREST)
     return np.asarray(back, dtype=bool)
 
 
 def _even_border(small: UInt8) -> npt.NDArray[np.bool_]:
-    """Area of ``small`` that is black, white or one colour and hangs together with the border of the frame."""
+    """Area of ``small`` that is black or white and hangs together with the border of the frame."""
     grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     gradient = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-    even = np.asarray((gradient <= SURROUND_TOLERANCE) & ((grey < 40) | (grey > 235)), dtype=np.uint8)
+    plain = (small.max(axis=2) <= BLACKEST) | (small.min(axis=2) >= WHITEST)
+    even = np.asarray((gradient <= SURROUND_TOLERANCE) & plain, dtype=np.uint8)
     _, labels = cv2.connectedComponents(even, connectivity=4)
     at_border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     return np.asarray(np.isin(labels, at_border[at_border > 0]), dtype=bool)
 
 
 def _channels(shown: UInt8) -> tuple[UInt8, ...]:
-    """Where writing of any colour stands out on skin: grey for most, blue for yellow letters and white ones."""
+    """Where writing of any colour stands out on skin: grey for most, red for green and blue letters, blue for yellow."""
     grey = np.asarray(cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-    blue = np.ascontiguousarray(shown[..., 2])
-    return grey, blue
+    return grey, np.ascontiguousarray(shown[..., 0]), np.ascontiguousarray(shown[..., 2])
 
 
 def _lines(plane: UInt8) -> list[tuple[int, int, int, int]]:

@@ -1,0 +1,126 @@
+"""Rows of ``labels.csv``: what is known of each exported image, in the layout that training and evaluation read.
+
+The columns ``image``, ``image_id``, ``lesion_id``, ``dx``, ``dx_type``, ``mask``, ``localization``, ``age`` and ``sex``
+are those of a hospital's table (docs/model-training.md). ``fold`` is empty: who trains splits, by lesion.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+
+from dermoscopy.codes import SITES
+from dermoscopy.domain import LesionClass, Review, Verdict
+from dermoscopy.pseudonyms import Pseudonyms
+from dermoscopy.reviews import Standing, standing
+from dermoscopy.tables import AnalysisRow, InstanceRow
+from dicom_listener.deidentify import moved_date
+from dicom_listener.deidentify_kept import kept
+from dicom_listener.deidentify_table import Retained
+
+COLUMNS = (
+    "image",
+    "image_id",
+    "lesion_id",
+    "patient_id",
+    "dx",
+    "dx_type",
+    "mask",
+    "fold",
+    "localization",
+    "laterality",
+    "acquired",
+    "age",
+    "sex",
+    "object",
+)
+CLINICIAN = "clinician"
+"""``dx_type`` of a class that a clinician gave or confirmed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What clinicians said of one image: the class (absent where they named none), and all that stands."""
+
+    lesion_class: LesionClass | None
+    standing: Standing
+
+    @property
+    def reviewed(self) -> bool:
+        return self.standing.last is not None
+
+
+def said_of(analyses: Sequence[tuple[AnalysisRow, Sequence[Review]]]) -> Said:
+    """What stands of an image that one or several models looked at: by the analysis that was reviewed last.
+
+    A confirmation confirms the class that the algorithm called; where it called none, none is known.
+    """
+    reviewed = [
+        (now.last.at, row, now)
+        for row, reviews in analyses
+        if (now := standing(reviews)).last is not None and now.last is not None
+    ]
+    if not reviewed:
+        return Said(None, standing(()))
+    _, row, now = max(reviewed, key=lambda one: one[0])
+    confirmed = now.last is not None and (now.last.verdict in (Verdict.CONFIRMED, Verdict.CORRECTED))
+    called = LesionClass(row.primary_class) if row.primary_class and confirmed else None
+    if now.lesion_class is None and now.last is not None and now.last.verdict is Verdict.CORRECTED:
+        called = None  # outline or site was put right, and nothing was said of the class
+    return Said(now.lesion_class or called, now)
+
+
+def lesion_of(names: Pseudonyms, row: InstanceRow, source: Dataset, body_site_code: str, laterality: str) -> str:
+    """Pseudonym of the lesion: by the Tracking UID that the object states (0062,0021), else patient, site and side.
+
+    The latter may join lesions of one site. That is the safe mistake: images of one lesion in two folds would flatter a
+    model.
+    """
+    tracking = str(source.get("TrackingUID") or "").strip()
+    if tracking:
+        return names.lesion("tracking", tracking)
+    patient = (row.issuer, row.patient_id) if row.patient_id else ("", row.id)
+    return names.lesion("site", *patient, body_site_code, laterality)
+
+
+def described(source: Dataset, retained: Retained, days: int) -> dict[str, str]:
+    """Date of the picture, moved, and, where that is retained, age and sex of the patient."""
+    stated = (str(source.get(keyword) or "") for keyword in ("AcquisitionDate", "ContentDate", "StudyDate"))
+    moved = next((date for date in (moved_date(text, days) for text in stated) if date), "")
+    columns = {"acquired": f"{moved[:4]}-{moved[4:6]}-{moved[6:]}" if moved else ""}
+    if retained.patient:
+        rules = kept(retained)
+        age, sex = (rules[name](source.get(name)) for name in ("PatientAge", "PatientSex"))
+        columns["age"] = str(int(age[:3])) if age and age.endswith("Y") else ""
+        columns["sex"] = {"M": "male", "F": "female"}.get(sex or "", "")
+    return columns
+
+
+def site_name(body_site_code: str) -> str:
+    """Body site in the words of SNOMED CT; empty for one that is not in CID 4029."""
+    found = SITES.get(body_site_code)
+    return found.display if found else ""
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, str]]) -> int:
+    """Write a table; returns how many rows it has."""
+    count = 0
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        table.writeheader()
+        for row in rows:
+            table.writerow(row)
+            count += 1
+    return count
+
+
+def write_json(path: Path, document: Mapping[str, object]) -> bytes:
+    """Write ``document`` with sorted keys, so that the same gives the same bytes; returns them."""
+    data = (json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    path.write_bytes(data)
+    return data
