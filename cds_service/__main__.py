@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from cds_service.commands import analyze, audit, demo, drift, evaluate, holds, models, pull, rules, train
+from cds_service.commands import analyze, audit, demo, drift, evaluate, export, holds, models, pull, rules, train
 from cds_service.commands.session import prepare
 from dermoscopy.errors import DermoscopyError, IntegrityViolation, Misconfigured, Unavailable
 
@@ -33,6 +33,7 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(drift.drift)
 app.command()(pull.pull)
+app.command()(export.export)
 app.add_typer(models.app, name="models")
 app.add_typer(audit.app, name="audit")
 app.add_typer(holds.app, name="holds")

@@ -124,7 +124,7 @@ def _even_border(small: UInt8) -> npt.NDArray[np.bool_]:
 
 
 def _channels(shown: UInt8) -> tuple[UInt8, ...]:
-    """Where writing of any colour stands out on skin: grey for most, red for green and blue letters, blue for yellow."""
+    """Where writing of any colour stands out on skin: grey for most, red for green letters, blue for yellow ones."""
     grey = np.asarray(cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     return grey, np.ascontiguousarray(shown[..., 0]), np.ascontiguousarray(shown[..., 2])
 
