@@ -8,6 +8,7 @@ from pathlib import Path
 
 from audit.checkpoint import Signer, open_signer
 from audit.log import MerkleAuditLog
+from cds_service.lesions import Comparisons
 from cds_service.listening import pacs_tls, stow_destination
 from cds_service.node import Node
 from cds_service.pipeline import Pipeline
@@ -71,7 +72,9 @@ def audit_folder(settings: Settings) -> Path:
 def open_pipeline(node: Node) -> Pipeline:
     """Pipeline of a worker: checks and loads the weights (and so imports ONNX, pydicom and FHIR)."""
     from dicom_listener.decode import decode
+    from dicom_listener.stated import stated_of
     from models.analyze import LesionAlgorithm
+    from models.compare import LesionComparison
     from models.hair import hair_over
     from models.measure import measure_outline
     from models.session import OnnxSession
@@ -88,7 +91,16 @@ def open_pipeline(node: Node) -> Pipeline:
     )
     algorithm = LesionAlgorithm(package, session, code_version=code_version())
     hair = hair_over if settings.seg_hair else None
-    return Pipeline(node, algorithm, decode, renderers(node), destinations(node), measure=measure_outline, hair=hair)
+    return Pipeline(
+        node,
+        algorithm,
+        decode,
+        renderers(node),
+        destinations(node),
+        measure=measure_outline,
+        hair=hair,
+        comparisons=Comparisons(node, decode, LesionComparison(package.manifest.thresholds.change), stated_of),
+    )
 
 
 def renderers(node: Node) -> Mapping[ArtifactKind, Renderer]:

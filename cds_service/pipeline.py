@@ -1,4 +1,4 @@
-"""The whole flow on one screen: analyse → render → deliver, as durable workflows of small steps.
+"""The whole flow on one screen: analyse → compare and render → deliver, as durable workflows of small steps.
 
 Steps run at least once. Each is idempotent: its rows have derived keys, its bytes derived addresses, and the leaf in
 the audit log stands in the same transaction as the change it tells of.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from threading import Lock
 
 import sqlalchemy.exc
@@ -20,6 +21,7 @@ from sqlalchemy.orm import Session
 from cds_service.amendments import Amendments
 from cds_service.commitments import Commitments
 from cds_service.deliveries import Deliveries
+from cds_service.lesions import Comparisons
 from cds_service.node import Node
 from cds_service.priors import PriorPulls
 from cds_service.rendering import draw, with_hair
@@ -51,7 +53,7 @@ from dermoscopy.ports import (
     RenderInput,
 )
 from dermoscopy.tables import AnalysisRow, utc_now
-from dermoscopy.workqueue import AMEND, ANALYSE, ASK_COMMITMENT, COMMIT, DELIVER, END_COMMITMENT, PULL
+from dermoscopy.workqueue import AMEND, ANALYSE, ASK_COMMITMENT, COMMIT, COMPARE, DELIVER, END_COMMITMENT, PULL
 from monitoring.features import store_features
 
 log = structlog.get_logger(__name__)
@@ -77,6 +79,7 @@ class Pipeline:
         *,
         measure: MeasureOutline,
         hair: FindHair | None = None,
+        comparisons: Comparisons | None = None,
     ) -> None:
         self._node = node
         self._algorithm = algorithm
@@ -85,6 +88,7 @@ class Pipeline:
         self._deliveries = Deliveries(node, destinations)
         self._amendments = Amendments(node, decode, measure, renderers, self._deliveries, hair)
         self._hair = hair
+        self._comparisons = comparisons
         self._commitments = Commitments(node)
         self._result_commitments = ResultCommitments(node)
         self._priors = PriorPulls(node)
@@ -149,6 +153,19 @@ class Pipeline:
                 reason = f"internal error ({type(error).__name__}): see the log"
                 DBOS.run_step(_options("hold"), self._priors.hold, instance_id, reason)
 
+        comparisons = self._comparisons
+        if comparisons is None:
+            return
+
+        @DBOS.workflow(name=COMPARE)
+        def compare(analysis_id: str) -> None:
+            try:
+                DBOS.run_step(_options("compare"), comparisons.again, analysis_id)
+            except Exception as error:
+                reason = f"internal error ({type(error).__name__}): see the log"
+                log.exception("comparison.broke", analysis_id=analysis_id)
+                DBOS.run_step(_options("hold"), comparisons.hold, analysis_id, reason)
+
     # ------------------------------------------------------------------------------------------------ analyse
 
     def analyse(self, analysis_id: str) -> bool:
@@ -166,6 +183,8 @@ class Pipeline:
             rasters = [(artifact, self._node.blobs.put(artifact.data)) for artifact in raster_artifacts(what.analysis)]
             with self._node.begin() as session:
                 save_finding(session, what.analysis, milliseconds=milliseconds)
+                if self._comparisons is not None:
+                    self._comparisons.sight(session, what.analysis, what.source)
                 save_artifacts(session, analysis_id, rasters)
                 store_features(session, what.analysis)
                 self._append(session, "analysis.completed", what.analysis, _inference_details(what.analysis))
@@ -243,6 +262,9 @@ class Pipeline:
                 if session.get_one(AnalysisRow, analysis_id).state in _RENDERED:
                     return  # done before a crash; deliveries may have finished since
             what = self._recall(analysis_id)
+            if self._comparisons is not None:
+                with step(self._node, "compare", analysis_id):
+                    what = replace(what, change=self._comparisons.first(what))
             try:
                 artifacts = draw(self._renderers, with_hair(what, self._hair))
             except (Rejected, AnalysisFailed, IntegrityViolation) as error:

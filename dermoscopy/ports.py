@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -25,6 +25,7 @@ from dermoscopy.domain import (
     SourceObject,
     report_status,
 )
+from dermoscopy.lesions import Candidates, Change, Sighting, Stated
 
 JsonValue = str | int | float | bool | None | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
 
@@ -100,6 +101,33 @@ class MeasureOutline(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Pictured:
+    """An analysis with the image that it is of."""
+
+    analysis: Analysis
+    image: DermoscopicImage
+
+
+class CompareLesions(Protocol):
+    """Says what changed since an earlier image, and how sure it is that it shows the same lesion."""
+
+    def __call__(
+        self, now: Pictured, sighting: Sighting, found: Candidates, load: Callable[[Sighting], Pictured | None]
+    ) -> Change | None:
+        """``sighting`` is that of ``now``; ``load`` gives an earlier image of ``found``, or ``None`` if it is gone.
+
+        ``None`` where there is nothing to compare with. Pure but for ``load``, and deterministic.
+        """
+        ...
+
+
+class StatedOf(Protocol):
+    """Reads when an object says that it was taken, and which lesion it says that it shows."""
+
+    def __call__(self, source: SourceObject) -> Stated: ...
+
+
 class FindHair(Protocol):
     """Finds hair, for a segment of its own."""
 
@@ -139,6 +167,8 @@ class RenderInput:
     """The outline that a clinician put in the place of the algorithm's, where one did."""
     hair: Mask | None = None
     """Where hair lies, where a segment of it is wanted."""
+    change: Change | None = None
+    """What changed since an earlier image of the lesion, where there is one."""
     former: tuple[FormerOutput, ...] = ()
     """What was rendered for earlier revisions, oldest first; the last of a kind is the present one's predecessor."""
 

@@ -326,6 +326,36 @@ class ChartImageRow(SQLModel, table=True):
     at: datetime = Field(sa_type=UtcDateTime)
 
 
+class LesionImageRow(SQLModel, table=True):
+    """When an analysed image was taken, and which lesion its source says that it shows (`dermoscopy.lesions`)."""
+
+    __tablename__ = "lesion_image"
+    __table_args__ = (sa.Index("ix_lesion_image_patient", "issuer", "patient_id"),)
+
+    analysis_id: str = Field(primary_key=True, foreign_key="analysis.id")
+    issuer: str = ""
+    patient_id: str = ""
+    taken_at: datetime = Field(sa_type=UtcDateTime)
+    dated: bool
+    """Whether the source states it; else it is when the image was received."""
+    tracking_uid: str = ""
+
+
+class LesionChangeRow(SQLModel, table=True):
+    """What changed of a lesion since an earlier image; made anew when an earlier image arrives later."""
+
+    __tablename__ = "lesion_change"
+
+    analysis_id: str = Field(primary_key=True, foreign_key="analysis.id")
+    prior_id: str = Field(default="", index=True)
+    """Analysis of the earlier image; empty where nothing could be compared."""
+    state: str
+    """`dermoscopy.lesions.MatchState`."""
+    made_at: datetime = Field(sa_type=UtcDateTime)
+    document: str = Field(sa_type=sa.Text)
+    """The whole `dermoscopy.lesions.Change` as JSON."""
+
+
 class HoldRow(SQLModel, table=True):
     """Something that waits for a person: no patient id, a UID with other bytes, an ambiguous patient."""
 

@@ -21,6 +21,8 @@ DELIVER = "deliver"
 COMMIT = "commit"
 PULL = "pull"
 AMEND = "amend"
+COMPARE = "compare"
+"""Compare an image once more with earlier ones of the lesion, after another of them has come."""
 ASK_COMMITMENT = "ask_commitment"
 END_COMMITMENT = "end_commitment"
 QUEUE_OF_WORKFLOW = {
@@ -31,6 +33,7 @@ QUEUE_OF_WORKFLOW = {
     ASK_COMMITMENT: DELIVERY_QUEUE,
     END_COMMITMENT: DELIVERY_QUEUE,
     AMEND: AMENDMENT_QUEUE,
+    COMPARE: ANALYSIS_QUEUE,
 }
 
 

@@ -186,6 +186,22 @@ class ConfidencePoint(_Open):
     probability: Probability
 
 
+class Repeatability(_Open):
+    """What 95 % of real picture pairs of one lesion differ by at most, measured through the whole algorithm.
+
+    ``area_log`` is the natural logarithm of the factor of areas on a common scale; risks are shares (0…1).
+    """
+
+    pairs: Annotated[int, Field(ge=20)]
+    area_log: Annotated[float, Field(gt=0)]
+    asymmetry: Annotated[float, Field(ge=0)]
+    border_irregularity: Annotated[float, Field(ge=0)]
+    colour_count: Annotated[float, Field(ge=0)]
+    colour_variety: Annotated[float, Field(ge=0)]
+    melanoma_risk: Probability
+    malignancy_risk: Probability
+
+
 class Thresholds(_Strict):
     """Decision thresholds. ``quality`` overrides single defaults of `models.quality` by name."""
 
@@ -195,6 +211,8 @@ class Thresholds(_Strict):
     confidence: ConfidencePoint | None = None
     quality: Mapping[str, float] = Field(default_factory=dict)
     embedding: EmbeddingReference | None = None
+    change: Repeatability | None = None
+    """Absent: of no difference between two pictures it is known whether it is more than noise."""
 
 
 class Form(_Open):

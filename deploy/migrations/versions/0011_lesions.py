@@ -16,8 +16,33 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    pass
+    op.create_table(
+        "lesion_image",
+        sa.Column("analysis_id", sa.String(), nullable=False),
+        sa.Column("issuer", sa.String(), nullable=False),
+        sa.Column("patient_id", sa.String(), nullable=False),
+        sa.Column("taken_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("dated", sa.Boolean(), nullable=False),
+        sa.Column("tracking_uid", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["analysis_id"], ["analysis.id"]),
+        sa.PrimaryKeyConstraint("analysis_id"),
+    )
+    op.create_index("ix_lesion_image_patient", "lesion_image", ["issuer", "patient_id"])
+    op.create_table(
+        "lesion_change",
+        sa.Column("analysis_id", sa.String(), nullable=False),
+        sa.Column("prior_id", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("made_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("document", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["analysis_id"], ["analysis.id"]),
+        sa.PrimaryKeyConstraint("analysis_id"),
+    )
+    op.create_index("ix_lesion_change_prior_id", "lesion_change", ["prior_id"])
 
 
 def downgrade() -> None:
-    pass
+    op.drop_index("ix_lesion_change_prior_id", table_name="lesion_change")
+    op.drop_table("lesion_change")
+    op.drop_index("ix_lesion_image_patient", table_name="lesion_image")
+    op.drop_table("lesion_image")
