@@ -34,6 +34,15 @@ _REQUEST: Final = 1
 _EVENTS: Final = (1, 2)
 _SUCCESS, _PROCESSING_FAILURE, _NO_SUCH_INSTANCE, _NO_SUCH_EVENT = 0x0000, 0x0110, 0x0112, 0x0113
 _INVALID_ARGUMENT, _DUPLICATE_INVOCATION, _RESOURCE_LIMITATION = 0x0115, 0x0210, 0x0213
+ANSWERS: Final[tuple[tuple[int, str], ...]] = (
+    (_SUCCESS, "The report is recorded"),
+    (_PROCESSING_FAILURE, "Unexpected failure here; report again later"),
+    (_NO_SUCH_INSTANCE, "Not the storage commitment instance"),
+    (_NO_SUCH_EVENT, "No such event type"),
+    (_INVALID_ARGUMENT, "Unreadable, of a transaction that is not known, or of another AE title or address than asked"),
+    (_RESOURCE_LIMITATION, "Cannot be recorded now; report again later"),
+)
+"""What a PACS that reports is answered (PS3.7 10.1.1.1.8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +141,19 @@ class CommitmentRequester:
         except (RuntimeError, ValueError):  # pynetdicom: the association ended, or our role was not accepted
             answer = Dataset()
         status = int(answer.Status) if answer and "Status" in answer else None
-        if status in (_SUCCESS, _DUPLICATE_INVOCATION):  # the second: an attempt before a crash had arrived
+        try:
+            taken = judge(status, self._name)
+        except Rejected:
+            if association.is_established:
+                association.release()
+            raise
+        if taken:
             self._linger(association)
             return True
         if association.is_established:
             association.release()
-        if status is None or status in (_PROCESSING_FAILURE, _RESOURCE_LIMITATION):
-            log.info("commitment_request.not_taken", destination=self._name, status=status)
-            return False
-        raise Rejected(f"{self._name} refused the storage commitment request (status {status:04X})")
+        log.info("commitment_request.not_taken", destination=self._name, status=status)
+        return False
 
     def close(self) -> None:
         """Release the association that is kept open for a report, if there is one."""
@@ -198,6 +211,15 @@ class CommitmentRequester:
 
     def _refuse(self, reason: str) -> None:
         log.warning("report.refused", caller=self._called_ae, reason=reason)
+
+
+def judge(status: int | None, name: str) -> bool:
+    """What an answer to the N-ACTION means: taken, or not now (also ``None``, no answer). Raises `Rejected`."""
+    if status in (_SUCCESS, _DUPLICATE_INVOCATION):  # the second: an attempt before a crash had arrived
+        return True
+    if status is None or status in (_PROCESSING_FAILURE, _RESOURCE_LIMITATION):
+        return False
+    raise Rejected(f"{name} refused the storage commitment request (status {status:04X})")
 
 
 def _request(transaction_uid: str, references: Sequence[Reference]) -> Dataset:

@@ -20,7 +20,7 @@ MAX_RESULTS: Final = 1000
 STUDY_UID, SERIES_UID, SOP_UID = "0020000D", "0020000E", "00080018"
 PATIENT_ID, ACCESSION, MODALITIES = "00100020", "00080050", "00080061"
 _MODALITY = "00080060"
-_STUDY_ROWS: Final = (
+STUDY_ROWS: Final = (
     "00080005",
     "00080020",
     "00080030",
@@ -35,8 +35,8 @@ _STUDY_ROWS: Final = (
     "0020000D",
     "00200010",
 )
-_SERIES_ROWS: Final = ["00080060", "0008103E", "0020000E", "00200011", "00400244", "00400245"]
-_INSTANCE_ROWS: Final = ["00080016", "00080018", "00200013", "00280008", "00280010", "00280011", "00280100"]
+SERIES_ROWS: Final = ["00080060", "0008103E", "0020000E", "00200011", "00400244", "00400245"]
+INSTANCE_ROWS: Final = ["00080016", "00080018", "00200013", "00280008", "00280010", "00280011", "00280100"]
 _RANGES: Final = frozenset({"DA", "TM", "DT"})
 _NUMBERS: Final = frozenset({"IS", "DS", "US", "UL", "SS", "SL", "FL", "FD", "UV", "SV"})
 _NOT_TEXT: Final = frozenset({"SQ", "OB", "OW", "OF", "OD", "OL", "OV", "UN", "AT"})
@@ -156,7 +156,7 @@ def uid_of(header: JsonDataset, tag: str) -> str:
 
 
 def _study_row(study: Sequence[JsonDataset], modalities: Sequence[str], query: Query, base: str) -> JsonDataset:
-    row = _chosen(study[0], _STUDY_ROWS, query)
+    row = _chosen(study[0], STUDY_ROWS, query)
     return put_values(
         row,
         {
@@ -170,16 +170,16 @@ def _study_row(study: Sequence[JsonDataset], modalities: Sequence[str], query: Q
 
 
 def _series_row(series: Sequence[JsonDataset], query: Query, base: str) -> JsonDataset:
-    upper = [STUDY_UID] if query.keys.get(STUDY_UID) else _STUDY_ROWS
-    row = _chosen(series[0], [*upper, *_SERIES_ROWS], query)
+    upper = [STUDY_UID] if query.keys.get(STUDY_UID) else STUDY_ROWS
+    row = _chosen(series[0], [*upper, *SERIES_ROWS], query)
     address = f"{base}/studies/{uid_of(row, STUDY_UID)}/series/{uid_of(row, SERIES_UID)}"
     return put_values(row, {"00081190": ("UR", [address]), "00201209": ("IS", [len(series)])})
 
 
 def _instance_row(header: JsonDataset, query: Query, base: str) -> JsonDataset:
-    study = [STUDY_UID] if query.keys.get(STUDY_UID) else _STUDY_ROWS
-    series = [SERIES_UID, _MODALITY] if query.keys.get(SERIES_UID) else _SERIES_ROWS
-    row = _chosen(header, [*study, *series, *_INSTANCE_ROWS], query)
+    study = [STUDY_UID] if query.keys.get(STUDY_UID) else STUDY_ROWS
+    series = [SERIES_UID, _MODALITY] if query.keys.get(SERIES_UID) else SERIES_ROWS
+    row = _chosen(header, [*study, *series, *INSTANCE_ROWS], query)
     return put_values(row, {"00080056": ("CS", ["ONLINE"]), "00081190": ("UR", [address_of(header, base)])})
 
 
