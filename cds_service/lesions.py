@@ -43,6 +43,15 @@ def change_of(session: Session, analysis_id: str) -> Change | None:
     return None if row is None else _CHANGE.validate_json(row.document)
 
 
+def summaries_of(session: Session, analysis_ids: Sequence[str]) -> dict[str, str]:
+    """What changed, in words, by analysis; those without an earlier image are not among them. One indexed query."""
+    if not analysis_ids:
+        return {}
+    query = select(LesionChangeRow).where(col(LesionChangeRow.analysis_id).in_(analysis_ids))
+    rows = session.execute(query).scalars()
+    return {row.analysis_id: _CHANGE.validate_json(row.document).summary for row in rows}
+
+
 class Comparisons:
     """Compares and keeps what comes of it."""
 

@@ -18,6 +18,7 @@ from dermoscopy.domain import (
     TriageTier,
     Verdict,
 )
+from dermoscopy.lesions import MatchState
 
 State = Literal["queued", "analysed", "rendered", "complete", "failed"]
 
@@ -175,6 +176,55 @@ class ReviewList(_Answer):
     reviews: list[ReviewAnswer]
 
 
+class MatchAnswer(_Answer):
+    """How sure it is that both images show one lesion."""
+
+    state: MatchState = Field(
+        description="same_lesion: the source states one Tracking UID; likely: site, side and the pictures agree; "
+        "uncertain: site and side agree, the pictures do not show it; not_compared: the words say why"
+    )
+    words: str
+    points: int = Field(ge=0, description="Distinct structures that both pictures show in one arrangement")
+    overlap: float | None = Field(default=None, description="Of the smaller outline, 0 to 1, once laid over each other")
+    turn_degrees: float | None = None
+    zoom: float | None = Field(default=None, description="A length in this picture over the same in the earlier one")
+    zoom_error: float | None = Field(default=None, description="Relative standard error of zoom")
+
+
+class FactAnswer(_Answer):
+    """One measure then and now."""
+
+    name: str = Field(examples=["area"])
+    title: str
+    before: str
+    after: str
+    words: str
+    unit: str = Field(description="UCUM; empty where it is no number")
+    before_value: float | None = None
+    after_value: float | None = None
+    difference: float | None = None
+    noise: float | None = Field(
+        default=None, description="What 95 % of picture pairs of one lesion differ by at most, in unit"
+    )
+    beyond_noise: bool | None = Field(
+        default=None, description="Whether the difference is more than that; null where it cannot be told"
+    )
+
+
+class ChangeAnswer(_Answer):
+    """What changed since an earlier image of the lesion. It never lowers a tier and never says that nothing changed."""
+
+    summary: str
+    match: MatchAnswer
+    prior_report_id: str | None = Field(default=None, description="The earlier analysis; null: nothing was compared")
+    prior_taken_at: datetime | None = None
+    taken_at: datetime
+    dated: bool = Field(description="Whether both images state when they were taken; else when they were received")
+    days: int | None = None
+    candidates: int = Field(ge=0, description="How many earlier images were in question")
+    facts: list[FactAnswer]
+
+
 class AnalysisAnswer(_Answer):
     """One analysis. Results are there from state ``rendered`` on, with ``failed`` comes a ``problem``."""
 
@@ -201,6 +251,9 @@ class AnalysisAnswer(_Answer):
         description="preliminary until a clinician reviews it; what the algorithm said stays as it was"
     )
     reviews: list[ReviewAnswer] = Field(default_factory=list, description="What clinicians said, oldest first")
+    change: ChangeAnswer | None = Field(
+        default=None, description="Since an earlier image of the lesion; null where there is none"
+    )
     links: dict[str, str] = Field(description="Where the outputs are")
     notice: str = Field(description="What this is, and what it is not")
 

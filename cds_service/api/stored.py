@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -14,9 +15,12 @@ from sqlmodel import col, select
 from cds_service.api.answers import (
     AnalysisAnswer,
     AnalysisItem,
+    ChangeAnswer,
     Delivery,
     Diagnosis,
+    FactAnswer,
     ImageAnswer,
+    MatchAnswer,
     QualityAnswer,
     RegionStatistics,
     ReviewAnswer,
@@ -25,6 +29,7 @@ from cds_service.api.answers import (
     TriageAnswer,
 )
 from cds_service.api.refusals import NotFound, ProblemDetails
+from cds_service.lesions import change_of
 from cds_service.node import Node
 from dermoscopy.analyses import artifact_rows, as_base64
 from dermoscopy.domain import (
@@ -37,6 +42,7 @@ from dermoscopy.domain import (
     TriageTier,
 )
 from dermoscopy.errors import IntegrityViolation
+from dermoscopy.lesions import Change
 from dermoscopy.overlay import NOTICE
 from dermoscopy.ports import BlobStore
 from dermoscopy.reviews import reviews_of
@@ -120,6 +126,7 @@ def answer(session: Session, node: Node, row: AnalysisRow, *, pictures: bool) ->
         deliveries=[_delivery(one) for one in deliveries],
         report_status=ReportStatus(row.report_status),
         reviews=[review_answer(one) for one in reviews_of(session, row.id)] if row.reviews else [],
+        change=change_answer(change_of(session, row.id)) if ready else None,
         links=links(row.id, outputs),
         notice=DISCLAIMER,
         attention_map=shown.get(ArtifactKind.HEATMAP),
@@ -134,6 +141,23 @@ def links(analysis_id: str, outputs: Iterable[ArtifactKind] = ()) -> dict[str, s
     found = {"self": own, "page": f"/analyses/{analysis_id}"}
     present = set(outputs)
     return found | {name: f"{own}/{name}" for kind, name in LINKED.items() if kind in present}
+
+
+def change_answer(change: Change | None) -> ChangeAnswer | None:
+    """What changed, as the API shows it."""
+    if change is None:
+        return None
+    return ChangeAnswer(
+        summary=change.summary,
+        match=MatchAnswer(**asdict(change.match)),
+        prior_report_id=change.prior_id or None,
+        prior_taken_at=change.prior_taken_at,
+        taken_at=change.taken_at,
+        dated=change.dated,
+        days=change.days,
+        candidates=change.candidates,
+        facts=[FactAnswer(**asdict(fact)) for fact in change.facts],
+    )
 
 
 def review_answer(review: Review) -> ReviewAnswer:

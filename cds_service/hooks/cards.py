@@ -47,6 +47,7 @@ class CardWriter:
         finding = json.loads(analysis.document)["finding"]
         said = _said(standing, finding)
         parts = [str(standing.revision)] if standing.revision else []
+        parts += [derive_id("change", standing.change)] if standing.change else []
         parts += [suggestion.uuid for suggestion in suggestions]
         card = self._card(
             derive_id("card", self._service, analysis.id, *parts),
@@ -194,6 +195,8 @@ def _detail(standing: Standing, finding: Mapping[str, Any], said: str) -> str:
         lines += [f"**No answer:** {_plain(analysis.abstention)}", ""]
     if note := finding.get("decision_note"):
         lines += [_plain(note), ""]
+    if standing.change:
+        lines += [f"**Change:** {_plain(standing.change)}", ""]
     kept = [LesionClass(label) for label in finding.get("prediction_set", ())]
     if kept and not analysis.abstention:
         lines.append(f"- {_plain(not_excluded(kept, finding['inference']['thresholds']).rstrip('.'))}")

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from sqlmodel import col, or_, select
 
 from cds_service.api.stored import READY
+from cds_service.lesions import summaries_of
 from dermoscopy.analyses import AnalysisSummary, summaries_of_patients
 from dermoscopy.domain import (
     MALIGNANT,
@@ -33,6 +34,8 @@ class Standing:
 
     analysis: AnalysisSummary
     reviews: tuple[Review, ...]
+    change: str = ""
+    """What changed since an earlier image of the lesion, in words; empty where there is none."""
 
     @property
     def status(self) -> ReportStatus:
@@ -84,7 +87,8 @@ class Standing:
     @property
     def state(self) -> str:
         """Changes when there is something new to tell of it."""
-        return f"{self.analysis.id} {self.revision} {self.status.value} {self.tier.value}"
+        said = f"{self.analysis.id} {self.revision} {self.status.value} {self.tier.value}"
+        return f"{said} {self.change}" if self.change else said
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,11 @@ def records_of(session: Session, patients: Sequence[PatientIdentity]) -> Records
         newest.setdefault(one.instance_id, one)
         if one.state in READY:
             finished.setdefault(one.instance_id, one)
-    standing = [Standing(one, reviews_of(session, one.id) if one.reviews else ()) for one in finished.values()]
+    changed = summaries_of(session, [one.id for one in finished.values()])
+    standing = [
+        Standing(one, reviews_of(session, one.id) if one.reviews else (), changed.get(one.id, ""))
+        for one in finished.values()
+    ]
     standing.sort(key=lambda s: (_URGENCY[s.tier], -s.analysis.created_at.timestamp()))
     failed = [a for a in newest.values() if a.state == "failed" and a.instance_id not in finished]
     return Records(

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from cds_service.lesions import change_of
 from cds_service.node import Node
+from dermoscopy.lesions import Fact
 from dermoscopy.tables import AnalysisRow
 
 
@@ -23,4 +25,21 @@ class ChangeFact:
 
 def changes_between(node: Node, session: Session, now: AnalysisRow, before: AnalysisRow) -> Sequence[ChangeFact]:
     """Measured changes from ``before`` to ``now``; empty where none were measured."""
-    return ()
+    change = change_of(session, now.id)
+    if change is None or change.prior_id != before.id:
+        return ()
+    return [ChangeFact(fact.title, fact.before, fact.after, _note(fact)) for fact in change.facts]
+
+
+def compared_with(session: Session, analysis_id: str) -> tuple[str, str]:
+    """Which analysis was compared (empty: none), and what the comparison says in words (empty: there is none)."""
+    change = change_of(session, analysis_id)
+    return (change.prior_id, change.summary) if change is not None else ("", "")
+
+
+def _note(fact: Fact) -> str:
+    if fact.beyond_noise:
+        return f"{fact.words} More than between two pictures of one lesion."
+    if fact.beyond_noise is False:
+        return "within what two pictures of one lesion differ by"
+    return fact.words if fact.noise is None else f"It cannot be told whether this changed. {fact.words}"

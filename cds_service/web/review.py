@@ -20,7 +20,7 @@ from cds_service.authorization import Caller, Reader, Reviewer, allows
 from cds_service.node import Node
 from cds_service.reviews import MAX_COMMENT, ReviewDraft, record_review
 from cds_service.web import wording
-from cds_service.web.changes import changes_between
+from cds_service.web.changes import changes_between, compared_with
 from cds_service.web.forms import check_form, check_origin
 from cds_service.web.layers import Pictures, editable
 from cds_service.web.templating import render
@@ -168,8 +168,9 @@ def _page(request: Request, caller: Caller, analysis_id: str, prior: str, told: 
         said = reviews_of(session, row.id)
         stands = standing(said)
         site = stands.body_site_code or instance.body_site_code, stands.laterality or instance.laterality
-        priors = _priors(session, row, site) if row.state in READY else []
-        chosen = _chosen(priors, prior)
+        compared, change_words = compared_with(session, row.id)
+        priors = _priors(session, row, site, compared) if row.state in READY else []
+        chosen = _chosen(priors, prior, compared)
         views = [_view(session, pictures, row, instance, "now", "This image")]
         changes: Sequence[Any] = ()
         if chosen is not None:
@@ -203,6 +204,7 @@ def _page(request: Request, caller: Caller, analysis_id: str, prior: str, told: 
             priors=priors,
             prior=chosen,
             changes=changes,
+            change_words=change_words,
             classes=wording.probabilities(shown.diagnosis) if shown.diagnosis else [],
             left=not_excluded(shown.diagnosis.prediction_set, inference["thresholds"]) if shown.diagnosis else "",
             titles=wording.TITLES,
@@ -254,7 +256,7 @@ def _edited(now: _Shown, typed: str) -> _Outline:
         return now.corrected or editable(largest, now.rows, now.columns)
 
 
-def _priors(session: Session, row: AnalysisRow, site: tuple[str, str]) -> list[dict[str, Any]]:
+def _priors(session: Session, row: AnalysisRow, site: tuple[str, str], compared: str) -> list[dict[str, Any]]:
     """Earlier images of the patient with results; those of the same body site and side first, then the newest."""
     if not row.patient_id:
         return []
@@ -271,11 +273,11 @@ def _priors(session: Session, row: AnalysisRow, site: tuple[str, str]) -> list[d
         .where(
             col(AnalysisRow.issuer) == row.issuer,
             col(AnalysisRow.patient_id) == row.patient_id,
-            col(AnalysisRow.created_at) < row.created_at,
+            sa.or_(col(AnalysisRow.created_at) < row.created_at, col(AnalysisRow.id) == compared),  # pulled: came later
             col(AnalysisRow.state).in_(READY),
             col(AnalysisRow.instance_id) != row.instance_id,
         )
-        .order_by(col(AnalysisRow.created_at).desc())
+        .order_by((col(AnalysisRow.id) == compared).desc(), col(AnalysisRow.created_at).desc())
         .limit(_MOST_PRIORS)
     )
     found = [
@@ -292,8 +294,11 @@ def _priors(session: Session, row: AnalysisRow, site: tuple[str, str]) -> list[d
     return sorted(found, key=lambda one: not one["same"])
 
 
-def _chosen(priors: list[dict[str, Any]], wanted: str) -> dict[str, Any] | None:
-    """The earlier image to show; without a wish the newest of the same site. Raises `NotFound`."""
+def _chosen(priors: list[dict[str, Any]], wanted: str, compared: str) -> dict[str, Any] | None:
+    """The earlier image to show; without a wish the one compared with, or the newest of the same site.
+
+    Raises `NotFound`.
+    """
     if wanted == NO_PRIOR:
         return None
     if wanted:
@@ -301,4 +306,7 @@ def _chosen(priors: list[dict[str, Any]], wanted: str) -> dict[str, Any] | None:
             if one["id"] == wanted:
                 return one
         raise NotFound("There is no such earlier image of this patient.")
+    for one in priors:
+        if one["id"] == compared:
+            return one
     return priors[0] if priors and priors[0]["same"] else None

@@ -254,6 +254,7 @@ def _image_group(what: RenderInput, source: Dataset) -> sr.MeasurementsAndQualit
         (coded(codes.ABSTENTION), finding.abstention),
         (coded(codes.DECISION_NOTE), finding.decision_note),
         (coded(codes.EXPLANATION), "; ".join(finding.explanation)),
+        (coded(codes.CHANGE), "" if what.change is None else what.change.summary),
         (_COMMENT, advice),
     ]
     group[0].ContentSequence.extend(_text(name, value) for name, value in texts if value)

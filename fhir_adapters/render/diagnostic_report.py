@@ -109,5 +109,7 @@ def _statements(draft: Draft) -> list[str]:
             said.append(f"It abstains: {finding.abstention}.")
     if finding.measurements is None and not draft.stands.outline:
         said.append("No lesion was found in the image.")
+    if draft.what.change is not None:
+        said.append(draft.what.change.summary)
     said.append(f"Algorithm: {finding.model.name} {finding.model.version}.")
     return [sentence(part) for part in said if part]
