@@ -11,12 +11,13 @@ import pytest
 import sqlalchemy as sa
 
 from audit.tables import AuditLeaf
+from cds_service.authorization import Caller
 from cds_service.web.layers import contours, editable
 from dermoscopy.domain import PatientIdentity, TriageTier
 from dermoscopy.outline import outline_fault, outline_mask
 from dermoscopy.settings import ApiToken, Role
 from dermoscopy.tables import AnalysisRow, InstanceRow
-from tests.findings import ISSUER, drawn_lesion, fail, finish, make_finding, stored_analysis, take_in
+from tests.findings import ISSUER, PATIENT, drawn_lesion, fail, finish, make_finding, stored_analysis, take_in
 
 REVIEW, READ = "review-token-0123456789", "read-token-0123456789"
 TOKENS = tuple(
@@ -238,6 +239,23 @@ def test_a_login_opens_the_pages_and_not_the_apis(locked):
     for path in (f"/api/v1/analyses/{analysis.id}", "/dicom-web/studies", "/cds-services"):
         assert locked.get(path).status_code == 401, path
     assert locked.post("/api/v1/analyze", json={}).status_code == 401
+
+
+def test_a_launch_shows_its_own_patient_and_refuses_every_other(locked):
+    node = locked.app.state.node
+    own, other = stored_analysis(node), stored_analysis(node, patient=PatientIdentity(ISSUER, "SOMEBODY-ELSE"))
+    who = Caller("ehr|ada", Role.REVIEW, "Dr. Ada Example", (PATIENT,))
+    locked.cookies.set("cds", locked.app.state.sessions.start(who, how="launch"))
+    key = key_of(locked, own)
+    for part in ("", "/layers/image", "/files/report"):
+        assert locked.get(f"/analyses/{own.id}{part}").status_code == 200
+        answer = locked.get(f"/analyses/{other.id}{part}")
+        assert answer.status_code == 403 and "another patient" in answer.text, part
+    assert say(locked, other, key=key).status_code == 403
+    assert say(locked, own, key=key).status_code == 303
+    with node.begin() as session:
+        leaves = session.execute(sa.select(AuditLeaf).where(AuditLeaf.action == "analysis.refused")).scalars().all()
+        assert [(leaf.actor, leaf.subject_id) for leaf in leaves] == [("ehr|ada", other.id)] * 4
 
 
 def test_logging_out_ends_it_and_a_stranger_cannot_log_anybody_in_or_out(locked):
