@@ -53,6 +53,18 @@ def names(problem, leaf_id, position):
     return problem.leaf_id == leaf_id or problem.position == position or str(leaf_id) in problem.message
 
 
+@pytest.mark.parametrize("spelling", [str.upper, lambda text: f"{text} ", lambda text: text.replace(" ", "  ")])
+def test_another_spelling_of_the_same_subtree_roots_is_a_change(broken, spelling):
+    log, intruder = broken()
+    row = rows(intruder, "audit_checkpoint")[0]
+    assert spelling(row["peaks"]) != row["peaks"]
+    changed = (spelling(row["peaks"]), row["number"])
+    intruder.execute("UPDATE audit_checkpoint SET peaks = ? WHERE number = ?", changed)
+    intruder.commit()
+    intruder.close()
+    assert [problem.kind for problem in log.verify().problems] == [ProblemKind.CHECKPOINT]
+
+
 @many
 @given(data=st.data())
 def test_any_changed_cell_is_found_and_its_row_named(broken, data):

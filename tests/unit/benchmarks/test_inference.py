@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,13 +11,13 @@ from benchmarks import inference, inference_case
 from benchmarks.inference_case import ANALYZE, OURS, PLAIN, Case, ask, main, measure, peak_memory
 from benchmarks.sample_files import SampleImages
 from benchmarks.setting import Setting
-from benchmarks.sizes import Size
+from benchmarks.sizes import SIZES
 from dermoscopy.overlay import encode_png
 from dermoscopy.phantoms import phantom
 from dermoscopy.settings import Settings
 
 CHAMPION = Settings()
-SIZE = Size(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, inferences=8, analyses=2)
+SIZE = replace(SIZES["small"], repeats=1, inferences=8, analyses=2)
 
 
 @pytest.fixture
