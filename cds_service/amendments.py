@@ -17,6 +17,7 @@ from sqlmodel import col, select
 
 from cds_service.deliveries import Deliveries
 from cds_service.delivery_attempts import settle
+from cds_service.lesions import Comparisons, change_of
 from cds_service.node import Node
 from cds_service.rendering import draw, with_hair
 from cds_service.steps import ACTOR, hold, step
@@ -28,7 +29,7 @@ from dermoscopy.analyses import (
     load_source,
     save_artifacts,
 )
-from dermoscopy.domain import Artifact, ArtifactKind, DermoscopicImage, Review, SourceObject
+from dermoscopy.domain import Artifact, ArtifactKind, DermoscopicImage, Review, SourceObject, Verdict
 from dermoscopy.errors import AnalysisFailed, DermoscopyError, IntegrityViolation, Rejected, Unavailable
 from dermoscopy.outline import outline_mask
 from dermoscopy.ports import (
@@ -63,6 +64,7 @@ class Amendments:
         renderers: Mapping[ArtifactKind, Renderer],
         deliveries: Deliveries,
         hair: FindHair | None = None,
+        comparisons: Comparisons | None = None,
     ) -> None:
         """``renderers`` are those of the first report and, after what it names, that of the rejection note."""
         self._node = node
@@ -71,6 +73,7 @@ class Amendments:
         self._renderers = renderers
         self._deliveries = deliveries
         self._hair = hair
+        self._comparisons = comparisons
 
     def amend(self, analysis_id: str, review_id: str) -> None:
         """Bring the outputs to the reviews as they are now; a failure that no repeat can mend waits for a person."""
@@ -94,6 +97,7 @@ class Amendments:
         with self._node.begin() as session:
             analysis = load_analysis(session, self._node.blobs, analysis_id)
             source = load_source(session, self._node.blobs, analysis.instance_id)
+            change = change_of(session, analysis_id)
             former = _former(session, analysis_id, _route(session, analysis.instance_id))
         image = self._decode(source)
         outline = standing(said).outline
@@ -101,7 +105,7 @@ class Amendments:
         if outline:
             mask = outline_mask(outline, image.rows, image.columns)
             outlined = Outlined(mask, self._measure(image, mask))
-        what = RenderInput(analysis, image, source, reviews=said, outlined=outlined, former=former)
+        what = RenderInput(analysis, image, source, reviews=said, outlined=outlined, former=former, change=change)
         return with_hair(what, self._hair)
 
     def _store(self, what: RenderInput, stored: Sequence[tuple[Artifact, str]], shown: int) -> None:
@@ -133,6 +137,8 @@ class Amendments:
             for row in withdrawn:
                 self._deliveries.call_off(session, row, "withdrawn")
             settle(session, analysis_id)
+            if self._comparisons is not None and any(map(_moves_or_withdraws, what.reviews)):
+                self._comparisons.reviewed(session, analysis_id, revision)
         _amended.add(1, {"status": what.status.value})
         log.info("results.amended", analysis_id=analysis_id, revision=revision, status=what.status.value)
 
@@ -196,6 +202,11 @@ def _revision(reviews: Sequence[Review]) -> int:
 
 def _route(session: Session, instance_id: str) -> Route:
     return Route.from_text(session.execute(select(InstanceRow.route).where(InstanceRow.id == instance_id)).scalar_one())
+
+
+def _moves_or_withdraws(review: Review) -> bool:
+    """Whether other images of the lesion may have to be compared with another one because of this review."""
+    return review.verdict is Verdict.UNUSABLE or bool(review.body_site_code or review.laterality)
 
 
 def _former(session: Session, analysis_id: str, route: Route) -> tuple[FormerOutput, ...]:

@@ -86,7 +86,7 @@ class Pipeline:
         self._decode = decode
         self._renderers = renderers
         self._deliveries = Deliveries(node, destinations)
-        self._amendments = Amendments(node, decode, measure, renderers, self._deliveries, hair)
+        self._amendments = Amendments(node, decode, measure, renderers, self._deliveries, hair, comparisons)
         self._hair = hair
         self._comparisons = comparisons
         self._commitments = Commitments(node)
