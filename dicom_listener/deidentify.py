@@ -55,7 +55,10 @@ _DERMOSCOPIC: Final = (
 """Type 2 in Dermoscopic Photography (PS3.3 A.32.11, C.8.12.13)."""
 _EQUIPMENT: Final = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions")
 """Type 1 there (Enhanced General Equipment, PS3.3 C.7.5.2)."""
-_DATES: Final = frozenset({"DA", "DT"})
+_DATES: Final = frozenset(
+    {"StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "AcquisitionDateTime", "InstanceCreationDate"}
+)
+"""Dates of the picture, which are moved; any other (of birth, of a visit) is not needed and is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +120,10 @@ def moved_date(text: str, days: int) -> str:
 def _told(log: Mapping[tuple[str, str], int], made: Dataset) -> dict[tuple[str, str], int]:
     """``log``, with what was left out and has a dummy or nothing in its place told apart from what is gone."""
     told: dict[tuple[str, str], int] = {}
+    put = {element.keyword: element for element in made}
     for (name, action), count in log.items():
-        if action.startswith("removed") and name in made:  # of top level: a path is no keyword
-            empty = made[name].is_empty or made[name].value == ABSENT
+        if action.startswith("removed") and name in put:  # of top level: a path is no keyword
+            empty = put[name].is_empty or put[name].value == ABSENT
             action = "emptied" if empty else "replaced"
         told[name, action] = told.get((name, action), 0) + count
     return told
@@ -171,7 +175,7 @@ def _decided(
     if element.VR == "UI" and (action == "U" or keyword == "ReferencedSOPInstanceUID"):
         uids = [UID(identity.uid(str(one).strip(" \0"))) for one in many(element.value)]
         return (uids if len(uids) > 1 else uids[0]) if uids else None, "UID replaced"
-    if element.VR in _DATES and action == "C":
+    if keyword in _DATES and element.VR in ("DA", "DT") and action == "C":
         days = [moved_date(str(one), identity.days) for one in many(element.value)]
         return (days[0] if len(days) == 1 else days) if days and all(days) else None, "date moved"
     if action not in ("", "K"):

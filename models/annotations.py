@@ -152,7 +152,8 @@ def _letters(strokes: UInt8) -> list[Letter]:
             continue
         points = cv2.findNonZero(part.astype(np.uint8))
         hull = cv2.contourArea(cv2.convexHull(points)) + 0.5 * (width + height)
-        letters.append(Letter(top, left, height, width, area / max(hull, 1.0) > 0.80))
+        bar = width < 0.35 * height or area > 0.80 * hull
+        letters.append(Letter(top, left, height, width, bar))
     return letters
 
 
