@@ -113,7 +113,7 @@ def require(role: Role) -> Callable[..., Coroutine[Any, Any, Caller]]:
         gate: Gate = request.app.state.gate
         if gate.open:
             return LOCAL
-        page = not request.url.path.startswith(("/api/", "/cds-services", "/dicom-web/"))
+        page = not request.url.path.startswith(("/api/", "/cds-services", "/dicom-web/", "/fhir"))
         safe = request.method in _SAFE
         token = bearer.credentials if bearer else None
         if token is None and safe:

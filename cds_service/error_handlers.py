@@ -1,5 +1,5 @@
 """One table: which error gets which HTTP status and title. Problem details everywhere (RFC 9457), except that
-``/cds-services`` answers with an OperationOutcome (https://cds-hooks.hl7.org/2.0/) and pages with a page.
+``/cds-services`` and ``/fhir`` answer with an OperationOutcome (https://cds-hooks.hl7.org/2.0/) and pages with a page.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from opentelemetry import trace
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from cds_service.api import refusals
 from cds_service.api.refusals import PROBLEM, FieldError, ProblemDetails, Refusal
@@ -61,8 +62,11 @@ ANSWERS: Mapping[type[Exception], tuple[int, str]] = {
 }
 """Looked up along the class hierarchy: the nearest entry answers. What is not here is a 500 without details."""
 
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _UNSAID = "The service could not do this now; the log has the details under the trace id."
 CDS_PREFIX = "/cds-services"
+_OUTCOMES = (CDS_PREFIX, "/fhir")
+"""What answers with an OperationOutcome."""
 
 
 def slug_of(kind: type[Exception]) -> str:
@@ -110,7 +114,7 @@ def trace_id() -> str | None:
 
 def respond(path: str, accept: str, problem: ProblemDetails, headers: Mapping[str, str]) -> Response:
     """``problem`` in the language of the part of the service that ``path`` belongs to."""
-    if path.startswith(CDS_PREFIX):
+    if path.startswith(_OUTCOMES):
         return JSONResponse(operation_outcome(problem), problem.status, headers, media_type="application/fhir+json")
     if "text/html" in accept and not path.startswith(("/api/", "/dicom-web/")):
         from cds_service.web.templating import problem_page  # pages import the refusals of this edge
@@ -134,6 +138,7 @@ _ISSUE_CODES = {
     403: "forbidden",
     404: "not-found",
     405: "not-supported",
+    406: "not-supported",
     409: "conflict",
     412: "required",
     413: "too-long",
@@ -183,17 +188,30 @@ def _asked(request: Request) -> str:
     return f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
 
 
+def _allowed(request: Request) -> str:
+    """Every method of this address (RFC 9110 10.2.1): the router knows only those of the first route that fits."""
+    routes = request.app.router.routes
+    known = [
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    return ", ".join(known)
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Register the handlers; what they do not know reaches `cds_service.api.observation`, the outermost loop."""
 
     async def handle(request: Request, error: Exception) -> Response:
-        cds = request.url.path.startswith(CDS_PREFIX)
+        cds = request.url.path.startswith(_OUTCOMES)
         if isinstance(error, RequestValidationError | HTTPException):
             error = as_refusal(error, cds=cds)
         if isinstance(error, HTTPException):
             title = HTTPStatus(error.status_code).phrase
             problem = ProblemDetails(type="about:blank", title=title, status=error.status_code, trace_id=trace_id())
             headers = dict(error.headers or {})
+            if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+                headers["Allow"] = _allowed(request)
         else:
             problem, headers = problem_of(error)
         if isinstance(error, refusals.LoginNeeded) and request.method == "GET" and _reads_pages(request):
