@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, select
 
 from audit.checkpoint import Checkpoint
+from audit.leaf import from_hex
 from audit.merkle import CompactRange
 from audit.tables import CHECKPOINT, LEAF, TREE
 
@@ -260,7 +261,7 @@ _LINKS = select(TREE.c.position, TREE.c.leaf_id, TREE.c.leaf_hash, TREE.c.root_h
 def _hash(text: str) -> bytes:
     """A stored hash; what is no hash any more becomes one that fits nowhere."""
     try:
-        value = bytes.fromhex(text)
+        value = from_hex(text)
     except ValueError:
         return bytes(32)
     return value if len(value) == 32 else bytes(32)

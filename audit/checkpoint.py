@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from audit.leaf import from_hex
 from dermoscopy.errors import Misconfigured
 
 ORIGIN = "dermoscopy-cds/audit"
@@ -56,7 +57,7 @@ class Checkpoint:
 
     def signed_by(self, key: Ed25519PublicKey) -> bool:
         try:
-            key.verify(bytes.fromhex(self.signature), self.text())
+            key.verify(from_hex(self.signature), self.text())
         except (InvalidSignature, ValueError):
             return False
         return True
@@ -64,7 +65,7 @@ class Checkpoint:
 
 def signed_text(number: int, tree_size: int, root_hash: str, at: str) -> bytes:
     """What a checkpoint's signature covers. Raises `ValueError` if ``root_hash`` is not hexadecimal."""
-    root = base64.b64encode(bytes.fromhex(root_hash)).decode()
+    root = base64.b64encode(from_hex(root_hash)).decode()
     return f"{ORIGIN}\n{tree_size}\n{root}\nnumber {number}\nat {at}\n".encode()
 
 

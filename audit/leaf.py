@@ -60,3 +60,11 @@ def leaf_bytes(row: Mapping[str, Any]) -> bytes:
 def leaf_hash(row: Mapping[str, Any]) -> str:
     """RFC 6962 leaf hash of a row, hexadecimal."""
     return merkle.leaf_hash(leaf_bytes(row)).hex()
+
+
+def from_hex(text: str) -> bytes:
+    """Bytes of a stored hash or signature. Raises `ValueError` for any other spelling of them (capitals, blanks)."""
+    value = bytes.fromhex(text)
+    if value.hex() != text:
+        raise ValueError("hexadecimal that is not written as this log writes it")
+    return value
