@@ -95,8 +95,8 @@ def search(
     check_form(request, caller, key)
     node = node_of(request)
     wanted = PatientIdentity(issuer.strip(), patient.strip())
-    if not wanted.known:
-        raise InvalidRequest([FieldError(pointer="patient", detail="type a patient id")])
+    if not wanted.known or not (patient + issuer).isprintable():
+        raise InvalidRequest([FieldError(pointer="patient", detail="type a patient id, in printable characters")])
     canonical = node.issuers.canonical(wanted)
     with node.begin() as session:
         where = tuple_(col(AnalysisRow.issuer), col(AnalysisRow.patient_id)).in_(
