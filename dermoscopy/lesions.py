@@ -16,6 +16,8 @@ from dermoscopy.codes import SITE_SKIN
 
 SAME_VISIT = timedelta(hours=12)
 """Pictures taken nearer to each other than this show one visit: nothing grows meanwhile."""
+SIZE = "size"
+"""Name of the fact that says why sizes are not compared."""
 MOST_CANDIDATES = 12
 """So many earlier pictures of a site are looked at, the newest; more are many lesions and not one."""
 
@@ -149,8 +151,15 @@ class Change:
         if not self.prior_id:
             return self.match.words
         found = [fact.words for fact in self.facts if fact.beyond_noise]
-        unknown = [fact.title.lower() for fact in self.facts if fact.beyond_noise is None and fact.noise is not None]
-        said = [f"Compared with the image of {self.since}.", self.match.words, *found]
+        plain = [
+            fact.words
+            for fact in self.facts
+            if fact.before_value is None and (fact.before != fact.after or fact.name == SIZE)
+        ]
+        unknown = [
+            fact.title.lower() for fact in self.facts if fact.beyond_noise is None and fact.before_value is not None
+        ]
+        said = [f"Compared with the image of {self.since}.", self.match.words, *found, *plain]
         if not found and any(fact.beyond_noise is False for fact in self.facts):
             said.append(
                 "No measured difference is larger than between two pictures of one lesion; that excludes no change."

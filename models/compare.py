@@ -16,7 +16,7 @@ import cv2
 
 from dermoscopy.domain import LesionMeasurements
 from dermoscopy.errors import AnalysisFailed
-from dermoscopy.lesions import SAME_VISIT, Candidates, Change, Fact, Match, MatchState, Sighting
+from dermoscopy.lesions import SAME_VISIT, SIZE, Candidates, Change, Fact, Match, MatchState, Sighting
 from dermoscopy.ports import Pictured
 from models.manifest import Repeatability
 from models.register import REGISTERED, Registration, find_structures, overlap, register
@@ -193,7 +193,7 @@ def _sizes(
     if _in_millimetres(old) and _in_millimetres(new):
         if confirmed is not None and _scales_contradict(before, after, confirmed):
             words = "The sizes are not compared: the scales of the two images contradict what the skin around shows."
-            return [Fact("size", "Size", "not comparable", "not comparable", words)]
+            return [Fact(SIZE, "Size", "not comparable", "not comparable", words)]
         areas = float(old.area_mm2 or 0.0), float(new.area_mm2 or 0.0)
         across = float(old.equivalent_diameter_mm or 0.0), float(new.equivalent_diameter_mm or 0.0)
         return [
@@ -202,7 +202,7 @@ def _sizes(
         ]
     if confirmed is None or not certain:
         words = "The sizes are not compared: not both images have a scale, and the pictures do not give a common one."
-        return [Fact("size", "Size", "not comparable", "not comparable", words)]
+        return [Fact(SIZE, "Size", "not comparable", "not comparable", words)]
     ratio = new.area_px * after.image.aspect / (old.area_px * before.image.aspect * confirmed.zoom**2)
     spread = 2.0 * _TWO_SIDED * confirmed.zoom_error
     both = None if limit is None else math.hypot(limit, spread)

@@ -33,6 +33,8 @@ _PLAY = 4.0
 """Pixels at the working size by which a pair may miss the transform: skin stretches."""
 _SAME_PLACE = 3.0
 _ZOOM = (0.4, 2.5)
+_MARGIN = 0.05
+"""Share of the lesion's diameter by which a structure must lie off its outline to be skin and not border."""
 _DARK = 30
 """Grey level (0…255) of the lens's black rim, whose edge is in every picture of a device."""
 
@@ -54,7 +56,7 @@ class Registration:
 
     ``matrix`` float64 [2, 3] takes (column, row, 1) of the earlier picture's pixels to the later one's; ``zoom`` is a
     length in the later picture over the same length in the earlier one, in pixel widths of each, ``zoom_error`` its
-    relative standard error by the scatter of the pairs. ``beside`` counts the pairs that lie off both lesions:
+    relative standard error by the scatter of the pairs. ``beside`` counts the pairs that lie clear of both lesions:
     without them the zoom rests on the lesion itself, whose even growth then looks like a closer picture.
     """
 
@@ -111,7 +113,7 @@ def register(before: Structures, after: Structures, lesions: tuple[Mask, Mask] |
     beside = 0
     zoom, error = _zoom(old, new)
     if lesions is not None:
-        off = ~(_inside(old, before.shrunk, lesions[0]) | _inside(new, after.shrunk, lesions[1]))
+        off = ~(_near(old, before.shrunk, lesions[0]) | _near(new, after.shrunk, lesions[1]))
         beside = int(np.count_nonzero(off))
         if beside >= REGISTERED:
             zoom, error = _zoom(old[off], new[off])
@@ -158,11 +160,16 @@ def _distinct(old: Float32, new: Float32) -> tuple[Float32, Float32]:
     return old[kept], new[kept]
 
 
-def _inside(places: Float32, shrunk: tuple[float, float], lesion: Mask) -> npt.NDArray[np.bool_]:
-    """Whether each of ``places`` at the working size lies in ``lesion`` at source size."""
-    column = np.clip((places[:, 0] / shrunk[0]).astype(np.int64), 0, lesion.shape[1] - 1)
-    row = np.clip((places[:, 1] / shrunk[1]).astype(np.int64), 0, lesion.shape[0] - 1)
-    return np.asarray(lesion[row, column], dtype=bool)
+def _near(places: Float32, shrunk: tuple[float, float], lesion: Mask) -> npt.NDArray[np.bool_]:
+    """Whether each of ``places`` at the working size lies in ``lesion`` (at source size) or on its border."""
+    size = (max(1, round(lesion.shape[1] * shrunk[0])), max(1, round(lesion.shape[0] * shrunk[1])))
+    small = cv2.resize(lesion.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    reach = max(3, round(_MARGIN * math.sqrt(4.0 * float(np.count_nonzero(small)) / math.pi)))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    wide = cv2.dilate(small, disc)
+    column = np.clip(places[:, 0].astype(np.int64), 0, size[0] - 1)
+    row = np.clip(places[:, 1].astype(np.int64), 0, size[1] - 1)
+    return np.asarray(wide[row, column] > 0, dtype=bool)
 
 
 def _zoom(old: Float32, new: Float32) -> tuple[float, float]:

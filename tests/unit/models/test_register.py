@@ -21,7 +21,7 @@ def moved(
     """The picture turned about its middle by ``turn`` degrees, enlarged and shifted by (column, row) pixels."""
     rows, columns = mask.shape
     matrix = cv2.getRotationMatrix2D((columns / 2, rows / 2), -turn, zoom)
-    matrix[:, 2] += shift
+    matrix[:, 2] += np.array(shift, dtype=np.float64)
     size = (columns, rows)
     picture = cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
     return np.asarray(picture, np.uint8), cv2.warpAffine(mask.astype(np.uint8), matrix, size) > 0
@@ -44,11 +44,11 @@ def test_turn_zoom_and_shift_are_found(turn: float, zoom: float, shift: tuple[fl
 
 
 def test_pictures_of_other_sizes_and_shapes_of_pixels_give_the_zoom_in_their_own_pixel_widths() -> None:
-    small = cv2.resize(DRAWN.pixels, (300, 225), interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(DRAWN.pixels, (300, 225), interpolation=cv2.INTER_AREA), np.uint8)
     found = register(find_structures(DermoscopicImage(DRAWN.pixels, "")), find_structures(DermoscopicImage(small, "")))
     assert found is not None
     assert found.zoom == pytest.approx(0.75, rel=0.01)
-    oblong = cv2.resize(DRAWN.pixels, (400, 150), interpolation=cv2.INTER_AREA)
+    oblong = np.asarray(cv2.resize(DRAWN.pixels, (400, 150), interpolation=cv2.INTER_AREA), np.uint8)
     found = register(
         find_structures(DermoscopicImage(DRAWN.pixels, "")), find_structures(DermoscopicImage(oblong, "", aspect=2.0))
     )
