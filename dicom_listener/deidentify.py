@@ -7,6 +7,7 @@ uncompressed, so that nothing of an encoder (EXIF, XMP, comments, profiles) is l
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -94,7 +95,9 @@ def deidentify(
     that the pixels are no longer those of the source.
     """
     log: Counter[tuple[str, str]] = Counter()
-    made = _cleaned(source, identity, retained, kept(retained), "", log)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a warning about an odd value quotes it
+        made = _cleaned(source, identity, retained, kept(retained), "", log)
     _complete(made, source, identity, retained, body_site_code, altered)
     _put_pixels(made, pixels)
     buffer = DicomBytesIO()

@@ -35,6 +35,7 @@ _AT_LEAST = {
         f"pynetdicom.{part}": logging.CRITICAL
         for part in ("acse", "association", "dimse", "dul", "fsm", "pdu", "transport", "utils")
     },
+    "pydicom": logging.CRITICAL,  # its warnings quote values of datasets, names of patients among them
     "sqlalchemy": logging.WARNING,  # below that it prints parameters
     "httpx": logging.WARNING,  # below that it prints URLs
     "httpcore": logging.WARNING,

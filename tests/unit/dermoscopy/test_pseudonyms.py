@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 from uuid import UUID
@@ -72,7 +71,7 @@ def test_a_project_gets_a_key_once_that_nobody_else_may_read(tmp_path: Path) -> 
     assert first == open_pseudonyms(folder, "melanoma-2026")
     assert first.key_id != open_pseudonyms(folder, "other").key_id
     assert stat.S_IMODE((folder / "melanoma-2026.key").stat().st_mode) == 0o600
-    assert sorted(os.listdir(folder)) == ["melanoma-2026.key", "other.key"]
+    assert sorted(path.name for path in folder.iterdir()) == ["melanoma-2026.key", "other.key"]
     assert first.key.hex() not in repr(first)
 
 
