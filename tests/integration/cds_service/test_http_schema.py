@@ -18,11 +18,13 @@ from tests.integration.cds_service.conftest import ADMIN, LiveApplication
 SECONDS = 30
 DEMANDING = (
     "/api/v1/analyze",
+    "/api/v1/telemedicine/analyze",
     "/cds-services/{service_id}",
     "/api/v1/analyses/{analysis_id}/reviews",
+    "/api/v1/pulls",
 )
 """These say no to data that their schema allows: the image must be one, the prefetched patient that of the context,
-the outline one that does not cross itself."""
+the outline one that does not cross itself, the PACS to pull from one that the settings name."""
 
 
 def run(live: LiveApplication, *arguments: str) -> None:

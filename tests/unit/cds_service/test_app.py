@@ -45,6 +45,13 @@ def test_unknown_addresses_and_methods_are_problems(client):
     assert client.get("/cds-services/a/b/c").json()["resourceType"] == "OperationOutcome"
 
 
+def test_a_method_that_an_address_does_not_know_is_told_all_that_it_knows(client):
+    """Reading and writing reviews are two routes of one address."""
+    answer = client.delete("/api/v1/analyses/00000000-0000-0000-0000-000000000000/reviews")
+    assert answer.status_code == 405
+    assert sorted(answer.headers["Allow"].split(", ")) == ["GET", "POST"]
+
+
 def test_an_unexpected_error_is_a_500_without_its_text(client, monkeypatch):
     def broken(*_args, **_more):
         raise RuntimeError("secret of TEST-0042")
