@@ -53,7 +53,7 @@ def pull_images(request: Request, caller: Submitter, wanted: PullRequest) -> Pul
         Asked(
             wanted.patient.identity(),
             wanted.source,
-            f"{wanted.since:%Y%m%d}" if wanted.since else "",
+            wanted.since.isoformat().replace("-", "") if wanted.since else "",
             dry_run=wanted.dry_run,
             store_only=wanted.store_only,
         ),

@@ -53,7 +53,7 @@ def pull(
     from cds_service.pull import pull as fetch
 
     node = open_node(settings)
-    day = f"{since:%Y%m%d}" if since else ""
+    day = since.date().isoformat().replace("-", "") if since else ""  # strftime pads no years
     told = Table("patient", "found", "here", "ours", "taken", "held", "failed", "misfiled", "others' studies")
     complete = True
     try:

@@ -66,6 +66,12 @@ def test_a_pull_tells_its_numbers(client, source) -> None:
     assert [match.sop_instance_uid for match in source.brought] == ["2.25.2"]
 
 
+def test_an_early_year_keeps_its_digits(client, source) -> None:
+    """A DICOM date has eight digits (PS3.5 6.2); a day of year 1 is one that somebody means as "ever"."""
+    client.post("/api/v1/pulls", json={**WANTED, "since": "0001-01-02", "dry_run": True}, headers=HEADERS)
+    assert source.wanted.since == "00010102"
+
+
 def test_only_looking(client, source) -> None:
     answer = client.post("/api/v1/pulls", json={**WANTED, "dry_run": True}, headers=HEADERS).json()
     assert (answer["found"], answer["taken"]) == (2, 0) and not hasattr(source, "brought")
