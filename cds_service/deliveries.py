@@ -115,8 +115,7 @@ class Deliveries:
         )
         with self._node.begin() as session:
             row = _locked(session, delivery_id)
-            row.attempts = attempt
-            if row.state == DeliveryState.SUPERSEDED:
+            if not _still_due(row, attempt):
                 return
             record_state(self._node, session, row, DeliveryState.RETRYING, str(error))
             start_attempt(self._node, session, row, pause=pause)
@@ -126,8 +125,7 @@ class Deliveries:
         """Stop trying and leave the delivery to a person."""
         with self._node.begin() as session:
             row = _locked(session, delivery_id)
-            row.attempts = attempt
-            if row.state == DeliveryState.SUPERSEDED:
+            if not _still_due(row, attempt):
                 return
             hold_delivery(self._node, session, row, reason)
             settle(session, row.analysis_id)
@@ -156,6 +154,8 @@ class Deliveries:
                 digest=artifact.digest,
             )
             session.add(row)
+        else:
+            row.attempts += 1  # the attempt that was called off: a workflow of its name will not run again
         row.state = DeliveryState.PENDING.value
         session.flush()
         start_attempt(self._node, session, row)
@@ -237,6 +237,15 @@ def send_again_to(node: Node, destination: str, *, by: str, resolution: str) -> 
 
 def _due(delivery: DeliveryRow, attempt: int) -> bool:
     return delivery.attempts < attempt and delivery.state in _UNDER_WAY
+
+
+def _still_due(row: DeliveryRow, attempt: int) -> bool:
+    """Count ``attempt``, which failed; whether it is news: the delivery may be called off or committed to meanwhile, or
+    the failure was recorded and only a later checkpoint broke.
+    """
+    due = _due(row, attempt)
+    row.attempts = max(row.attempts, attempt)
+    return due
 
 
 def _locked(session: Session, delivery_id: str) -> DeliveryRow:

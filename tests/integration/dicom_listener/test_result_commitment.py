@@ -21,7 +21,7 @@ from cds_service.result_commitments import ResultCommitments
 from dermoscopy.analyses import save_artifacts
 from dermoscopy.database import create_database_engine
 from dermoscopy.domain import Artifact, ArtifactKind, derive_id
-from dermoscopy.errors import Misconfigured
+from dermoscopy.errors import DestinationUnavailable, Misconfigured
 from dermoscopy.settings import Settings
 from dermoscopy.tables import AnalysisRow, ArtifactRow, DeliveryRow, HoldRow, ResultCommitmentRow
 from dicom_listener.render import RENDERERS
@@ -423,6 +423,37 @@ def test_an_amended_result_supersedes_what_is_under_way_or_held(site, pacs):
     site.work("deliver")
     assert set(pacs.uids()) == {DRAWN[2].uid, *(uid for uid in by_uid if uid not in UIDS)}
     assert site.analysis_state() == "complete"
+
+
+def test_a_revision_that_was_called_off_and_comes_back_is_sent_in_an_attempt_of_its_own(site, pacs):
+    """The engine runs a workflow of one name once: that of the attempt that was called off has run."""
+    once = amended(DRAWN[0], "2.25.7")
+    site.start([once])
+    site.start([amended(DRAWN[0], "2.25.8")])
+    names = {job[1] for job in site.node.queue.started}
+    site.work("deliver")
+    assert once.uid not in pacs.uids()
+    site.start([once])
+    again = {job[1] for job in site.node.queue.started if job[0] == "deliver"}
+    assert len(again) == 1 and not again & names
+    site.work("deliver")
+    assert once.uid in pacs.uids()
+    assert site.analysis_state() == "complete"
+
+
+@pytest.mark.parametrize("status", [0xA700, 0xA900])
+def test_an_attempt_that_fails_after_the_pacs_has_committed_is_no_news(site, pacs, status):
+    late = asked(site, pacs)
+    site.work("end_commitment")
+    one = site.delivery(ArtifactKind.SEG)
+    assert pacs.report(site.listener.port, late) == 0
+    site.node.queue.started.clear()
+    if status == 0xA700:
+        site.deliveries._retry(one.id, 2, DestinationUnavailable("pacs is out of resources"))
+    else:
+        site.deliveries.hold(one.id, 2, "pacs refused the seg object")
+    assert site.states() == {("delivered", "committed")}
+    assert site.open_holds() == [] and site.node.queue.started == []
 
 
 def test_what_arrives_although_it_was_superseded_is_put_right(engine, tmp_path, pacs):
