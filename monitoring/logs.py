@@ -35,7 +35,6 @@ _AT_LEAST = {
         f"pynetdicom.{part}": logging.CRITICAL
         for part in ("acse", "association", "dimse", "dul", "fsm", "pdu", "transport", "utils")
     },
-    "pydicom": logging.CRITICAL,  # its warnings quote values of datasets, names of patients among them
     "sqlalchemy": logging.WARNING,  # below that it prints parameters
     "httpx": logging.WARNING,  # below that it prints URLs
     "httpcore": logging.WARNING,
@@ -96,6 +95,8 @@ def configure_logging(
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+    # Its warnings quote values of datasets; a level would not do, since importing it sets one of its own.
+    logging.getLogger("pydicom").disabled = True
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread

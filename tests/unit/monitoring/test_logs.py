@@ -47,6 +47,12 @@ def test_levels_are_kept(stream):
     assert lines(stream) == []
 
 
+def test_what_pydicom_quotes_is_not_said_even_where_it_is_imported_later(stream):
+    logging.getLogger("pydicom").setLevel(logging.WARNING)  # as its import does
+    logging.getLogger("pydicom").warning("Invalid value for VR PN: 'Doe^Jane'")
+    assert lines(stream) == []
+
+
 def test_a_second_configuration_does_not_double_the_lines(stream):
     configure_logging(stream=stream)
     structlog.get_logger("x").info("once")
