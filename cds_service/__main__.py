@@ -13,7 +13,20 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from cds_service.commands import analyze, audit, demo, drift, evaluate, export, holds, models, pull, rules, train
+from cds_service.commands import (
+    analyze,
+    audit,
+    conformance,
+    demo,
+    drift,
+    evaluate,
+    export,
+    holds,
+    models,
+    pull,
+    rules,
+    train,
+)
 from cds_service.commands.session import prepare
 from dermoscopy.errors import DermoscopyError, IntegrityViolation, Misconfigured, Unavailable
 
@@ -34,6 +47,7 @@ app.command()(evaluate.evaluate)
 app.command()(drift.drift)
 app.command()(pull.pull)
 app.command()(export.export)
+app.command()(conformance.conformance)
 app.add_typer(models.app, name="models")
 app.add_typer(audit.app, name="audit")
 app.add_typer(holds.app, name="holds")

@@ -336,14 +336,14 @@ class StorageListener:
 def application_entity(settings: ListenerSettings) -> AE:
     """What the listener is to pynetdicom: the presentation contexts that it accepts, its limits and its names."""
     entity = AE(settings.ae_title)
-    # Whoever asks us is the user, whoever reports to us proposes to be the provider (PS3.4 J.3.3, PS3.7 D.3.3.4).
-    commitment = build_context(COMMITMENT_CLASS, list(NEGOTIATED_SYNTAXES[:2]))
-    commitment.scu_role = commitment.scp_role = True
     entity.supported_contexts = [
         build_context(VERIFICATION, list(NEGOTIATED_SYNTAXES[:3])),
         *(build_context(uid, list(NEGOTIATED_SYNTAXES)) for uid in IMAGE_CLASSES),
-        commitment,
     ]
+    # Whoever asks us is the user, whoever reports to us proposes to be the provider (PS3.4 J.3.3, PS3.7 D.3.3.4).
+    # Roles of contexts that are assigned as a list are lost, so this one is added by itself.
+    plain = list(NEGOTIATED_SYNTAXES[:2])
+    entity.add_supported_context(COMMITMENT_CLASS, plain, scu_role=True, scp_role=True)
     entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.maximum_pdu_size = settings.max_pdu
