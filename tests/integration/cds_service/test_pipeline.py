@@ -19,6 +19,7 @@ from audit.log import MerkleAuditLog
 from audit.tables import AuditLeaf
 from cds_service.bootstrap import _overlay
 from cds_service.deliveries import Deliveries
+from cds_service.lesions import Comparisons
 from cds_service.node import Node
 from cds_service.pipeline import Pipeline
 from cds_service.schema import check_schema, migrate
@@ -133,9 +134,17 @@ class Bench:
 
 
 @contextmanager
-def running(node: Node, bench: Bench) -> Iterator[Pipeline]:
+def running(node: Node, bench: Bench, comparisons: Comparisons | None = None) -> Iterator[Pipeline]:
     renderers = {ArtifactKind.OVERLAY: _overlay}
-    pipeline = Pipeline(node, bench.algorithm, bench.decode, renderers, [bench.destination], measure=measure_outline)
+    pipeline = Pipeline(
+        node,
+        bench.algorithm,
+        bench.decode,
+        renderers,
+        [bench.destination],
+        measure=measure_outline,
+        comparisons=comparisons,
+    )
     DBOS(
         config={
             "name": APPLICATION,
