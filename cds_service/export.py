@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -125,8 +126,10 @@ def export(node: Node, asked: Asked, *, actor: str) -> Exported:
     aside.mkdir(parents=True, mode=0o700)
     try:
         done = _Writing(node, asked, names, aside)
-        for instance_id in chosen:
-            done.take(instance_id)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is odd in an object would be quoted
+            for instance_id in chosen:
+                done.take(instance_id)
         result = done.finish()
         node_record = node.settings.data_dir / RECORDS
         node_record.mkdir(mode=0o700, exist_ok=True)

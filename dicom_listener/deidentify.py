@@ -28,7 +28,13 @@ from dicom_listener.deidentify_kept import WALKED, Check, image_type, kept, loss
 from dicom_listener.deidentify_table import Retained, action_for, claimed
 from dicom_listener.part10 import PARSE_ERRORS, file_meta
 from dicom_listener.render.modules import code_item, coded
-from dicom_listener.syntaxes import DERMOSCOPIC_PHOTOGRAPHY, EXPLICIT_LITTLE_ENDIAN, SECONDARY_CAPTURE
+from dicom_listener.syntaxes import (
+    DERMOSCOPIC_PHOTOGRAPHY,
+    EXPLICIT_LITTLE_ENDIAN,
+    SECONDARY_CAPTURE,
+    VL_ENDOSCOPIC,
+    VL_PHOTOGRAPHIC,
+)
 
 METHOD: Final = "PS3.15 Annex E Basic Profile with options; dates moved"
 """De-identification Method (0012,0063), of at most 64 characters; the codes beside it say it exactly."""
@@ -47,13 +53,14 @@ _EMPTY: Final = (
 _ORDER: Final = ("StudyDate", "SeriesNumber", "InstanceNumber")
 _DERMOSCOPIC: Final = (
     "PositionReferenceIndicator",
-    "LossyImageCompression",
     "LightSourcePolarization",
     "EmitterColorTemperature",
     "ContactMethod",
     "OpticalMagnificationFactor",
 )
 """Type 2 in Dermoscopic Photography (PS3.3 A.32.11, C.8.12.13)."""
+_MODALITIES: Final = {DERMOSCOPIC_PHOTOGRAPHY: "DMS", VL_PHOTOGRAPHIC: "XC", VL_ENDOSCOPIC: "ES"}
+"""Modality of each visible light class (PS3.3 C.8.12.1.1.1): there is no choice."""
 _EQUIPMENT: Final = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions")
 """Type 1 there (Enhanced General Equipment, PS3.3 C.7.5.2)."""
 _DATES: Final = frozenset(
@@ -216,14 +223,17 @@ def _complete(
     made.ImageType = image_type(source.get("ImageType"))
     if altered:
         made.ImageType = ["DERIVED", made.ImageType[1]]
-    made.Modality = made.get("Modality") or ("DMS" if made.SOPClassUID == DERMOSCOPIC_PHOTOGRAPHY else "OT")
+    visible = str(made.SOPClassUID) in _MODALITIES
+    made.Modality = _MODALITIES[str(made.SOPClassUID)] if visible else made.get("Modality") or "OT"
     made.PatientOrientation = None
     if "ImageLaterality" not in made and "Laterality" not in made:
         made.Laterality = None
     region = SITES.get(body_site_code, SITE_SKIN)
     made.AnatomicRegionSequence = [code_item(coded(region))]
-    if made.SOPClassUID == DERMOSCOPIC_PHOTOGRAPHY:
+    if visible:
         made.AcquisitionContextSequence = []
+        made.LossyImageCompression = made.get("LossyImageCompression")
+    if made.SOPClassUID == DERMOSCOPIC_PHOTOGRAPHY:
         made.FrameOfReferenceUID = made.get("FrameOfReferenceUID") or UID(
             identity.uid(f"frame of reference {made.SeriesInstanceUID}")
         )
