@@ -43,6 +43,11 @@ def change_of(session: Session, analysis_id: str) -> Change | None:
     return None if row is None else _CHANGE.validate_json(row.document)
 
 
+def to_document(change: Change) -> str:
+    """JSON of a change, as `LesionChangeRow.document` keeps it."""
+    return _CHANGE.dump_json(change).decode()
+
+
 def summaries_of(session: Session, analysis_ids: Sequence[str]) -> dict[str, str]:
     """What changed, in words, by analysis; those without an earlier image are not among them. One indexed query."""
     if not analysis_ids:
@@ -153,7 +158,7 @@ class Comparisons:
                 return
             words = "An earlier comparison no longer holds: the earlier image was withdrawn or is of another site."
             change = Change(Match(MatchState.NOT_COMPARED, words), analysis.created_at)
-        document = _CHANGE.dump_json(change).decode()
+        document = to_document(change)
         if row is not None and row.document == document:
             return
         if row is None:

@@ -38,8 +38,8 @@ def compared_with(session: Session, analysis_id: str) -> tuple[str, str]:
 
 
 def _note(fact: Fact) -> str:
-    if fact.beyond_noise:
-        return f"{fact.words} More than between two pictures of one lesion."
     if fact.beyond_noise is False:
         return "within what two pictures of one lesion differ by"
-    return fact.words if fact.noise is None else f"It cannot be told whether this changed. {fact.words}"
+    if fact.beyond_noise or fact.before_value is None:
+        return fact.words
+    return f"It cannot be told whether this changed. {fact.words}"
