@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 
-from cds_service.api import analyses, card_feedback, catalogue, dicomweb, holds, pulls, reviews
+from cds_service.api import analyses, card_feedback, catalogue, dicomweb, holds, outcomes, pulls, reviews
 from cds_service.api.analyze import ANALYZE, add_analyze
 from cds_service.api.fhir import add_fhir
 from cds_service.api.health import add_health
@@ -60,6 +60,7 @@ _TAGS = [
     {"name": "reviews", "description": "What clinicians say of a result"},
     {"name": "holds", "description": "What waits for a person"},
     {"name": "pulls", "description": "Earlier images from the PACS"},
+    {"name": "outcomes", "description": "What pathology and follow-up found"},
     {"name": "models", "description": "Which weights answer"},
     {"name": "CDS Hooks", "description": "Cards in the EHR (https://cds-hooks.hl7.org/2.0/)"},
     {"name": "health", "description": "Probes and metrics"},
@@ -109,6 +110,7 @@ def create_app(
     app.include_router(reviews.router)
     app.include_router(holds.router)
     app.include_router(pulls.router)
+    app.include_router(outcomes.router)
     dicomweb.add_dicomweb(app, node)
     add_fhir(app, node, VERSION)
     app.include_router(catalogue.router)

@@ -13,6 +13,7 @@ from dbos import DBOS, DBOSConfig
 from audit.sequencer import sequence
 from cds_service.bootstrap import WITNESS, audit_folder, open_audit_signer, open_pipeline
 from cds_service.node import Node
+from cds_service.outcome_polls import OutcomePolls
 from dermoscopy.errors import IntegrityViolation
 from dermoscopy.workqueue import (
     AMENDMENT_QUEUE,
@@ -71,6 +72,9 @@ def running_worker(node: Node, number: int = 0) -> Iterator[None]:
             ("heartbeat", HEARTBEAT_SECONDS, lambda: beat(node.engine, "worker", worker_name(node, number))),
         )
     ]
+    if settings.outcome_servers:
+        polls = OutcomePolls(node)
+        chores.append(threading.Thread(target=polls.run, args=(stopping,), name="outcome-polls", daemon=True))
     for chore in chores:
         chore.start()
     log.info(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -199,6 +200,25 @@ class FhirDestination(BaseModel):
         if self.dicomweb_url:
             _checked_address(self.dicomweb_url, f"{where}: dicomweb_url")
         return self
+
+
+OUTCOME_SCOPE = " ".join(
+    f"system/{kind}.rs"
+    for kind in ("Patient", "DiagnosticReport", "Observation", "Condition", "Specimen", "ServiceRequest")
+)
+
+
+class OutcomeServer(FhirDestination):
+    """A FHIR R4 server that is asked again and again for pathology reports; it is sent nothing."""
+
+    scope: str = OUTCOME_SCOPE
+    resources: tuple[Literal["DiagnosticReport", "Observation", "Condition"], ...] = ("DiagnosticReport",)
+    parameters: dict[str, str] = Field(default_factory=dict)
+    """Search parameters besides the time, such as ``category``."""
+    since: date | None = None
+    """Nothing older is asked for; without it, nothing older than our first image."""
+    seconds: float = Field(default=300.0, ge=1, le=86400)
+    """Pause between two questions."""
 
 
 Several = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
@@ -417,6 +437,11 @@ class Settings(BaseSettings):
     """How many objects one DICOMweb search looks at; one that would look at more is asked to be narrower."""
     fhir: tuple[FhirDestination, ...] = ()
 
+    outcome_servers: tuple[OutcomeServer, ...] = ()
+    """FHIR servers that are asked for what became of lesions (docs/outcomes.md)."""
+    outcome_days: int = Field(default=180, ge=0, le=3650)
+    """How long after its image a specimen may have been taken to be matched by body site alone."""
+
     issuers: dict[str, str] = Field(default_factory=dict)
     """DICOM Issuer of Patient ID → FHIR identifier system."""
     default_issuer: str = ""
@@ -485,6 +510,9 @@ class Settings(BaseSettings):
             raise ValueError("hooks_service_ids: two services cannot have one id")
         names = [p.name for p in self.pacs] + [s.name for s in self.stow] + [f.name for f in self.fhir]
         names += [a.name for a in self.archives]
+        asked = [s.name for s in self.outcome_servers]
+        if len(set(asked)) != len(asked):
+            raise ValueError("outcome_servers: every server needs a name of its own")
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise ValueError(f"destination names must be unique; used more than once: {', '.join(twice)}")

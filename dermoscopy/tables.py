@@ -356,6 +356,93 @@ class LesionChangeRow(SQLModel, table=True):
     """The whole `dermoscopy.lesions.Change` as JSON."""
 
 
+class OutcomeRow(SQLModel, table=True):
+    """What was found out of a lesion (`dermoscopy.outcomes.Outcome`), as it stands; earlier versions stand apart."""
+
+    __tablename__ = "outcome"
+    __table_args__ = (sa.Index("ix_outcome_patient", "issuer", "patient_id"),)
+
+    id: str = Field(primary_key=True)
+    source_key: str = Field(index=True)
+    """SHA-256 of origin, type and id of the resource."""
+    business_key: str = Field(default="", index=True)
+    """SHA-256 of type and business identifier; empty where it has none."""
+    part: str
+    """Which finding of the resource: a report may be about several specimens."""
+    origin: str
+    """Server that was asked, or API token that sent it."""
+    resource_type: str
+    resource_id: str = ""
+    version: str
+    version_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)
+    status: str
+    state: str = Field(index=True)
+    """`dermoscopy.outcomes.OutcomeState`."""
+    reason: str = ""
+    """Why it is held."""
+    analysis_id: str = Field(default="", index=True)
+    """Empty until it is matched."""
+    matched_by: str = ""
+    """``report``, ``accession``, ``site``, or ``person``."""
+    assigned_by: str = ""
+    issuer: str = ""
+    patient_id: str = ""
+    certainty: str
+    lesion_class: str = ""
+    malignant: bool | None = None
+    diagnosis_system: str = ""
+    diagnosis_code: str = ""
+    diagnosis: str = ""
+    doubt: str = ""
+    diagnosed_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)
+    timed: bool = True
+    body_site_code: str = ""
+    laterality: str = ""
+    references: str = Field(default="[]", sa_type=sa.Text)
+    """JSON list of accession numbers and identifiers that it names."""
+    received_at: datetime = Field(sa_type=UtcDateTime, index=True)
+
+
+class OutcomeVersionRow(SQLModel, table=True):
+    """One version of a resource that told outcomes; never changed, so that it is known what stood when."""
+
+    __tablename__ = "outcome_version"
+    __table_args__ = (sa.UniqueConstraint("source_key", "version"),)
+
+    id: str = Field(primary_key=True)
+    source_key: str
+    version: str
+    version_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)
+    digest: str
+    """The resource as it came, in the object store."""
+    way: str
+    """``post`` or ``poll``."""
+    caller: str
+    received_at: datetime = Field(sa_type=UtcDateTime)
+    superseded: bool = False
+    """Whether a later version was here already when it came, so that it changed nothing."""
+    told: str = Field(default="[]", sa_type=sa.Text)
+    """JSON: what it said of each part, without the patient."""
+
+
+class OutcomeCursorRow(SQLModel, table=True):
+    """How far a FHIR server was asked for outcomes."""
+
+    __tablename__ = "outcome_cursor"
+
+    id: str = Field(primary_key=True)
+    """Name of the server in the settings, ``|`` and the resource type."""
+    cursor: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)
+    """``meta.lastUpdated`` of the newest resource seen."""
+    due_at: datetime = Field(sa_type=UtcDateTime)
+    leased_until: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)
+    """While one worker asks, no other does."""
+    polled_at: datetime | None = Field(default=None, sa_type=UtcDateTime, nullable=True)
+    """When it last answered."""
+    failures: int = 0
+    last_error: str = ""
+
+
 class HoldRow(SQLModel, table=True):
     """Something that waits for a person: no patient id, a UID with other bytes, an ambiguous patient."""
 

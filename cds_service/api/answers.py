@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cds_service.api.outcome_answers import OutcomeAnswer
 from cds_service.api.refusals import ProblemDetails
 from dermoscopy.domain import (
     ArtifactKind,
@@ -251,6 +252,9 @@ class AnalysisAnswer(_Answer):
         description="preliminary until a clinician reviews it; what the algorithm said stays as it was"
     )
     reviews: list[ReviewAnswer] = Field(default_factory=list, description="What clinicians said, oldest first")
+    outcome: OutcomeAnswer | None = Field(
+        default=None, description="What pathology or follow-up found since; of several the gravest of the most certain"
+    )
     change: ChangeAnswer | None = Field(
         default=None, description="Since an earlier image of the lesion; null where there is none"
     )

@@ -28,6 +28,7 @@ from cds_service.api.answers import (
     State,
     TriageAnswer,
 )
+from cds_service.api.outcome_answers import standing_outcome
 from cds_service.api.refusals import NotFound, ProblemDetails
 from cds_service.lesions import change_of
 from cds_service.node import Node
@@ -126,6 +127,7 @@ def answer(session: Session, node: Node, row: AnalysisRow, *, pictures: bool) ->
         deliveries=[_delivery(one) for one in deliveries],
         report_status=ReportStatus(row.report_status),
         reviews=[review_answer(one) for one in reviews_of(session, row.id)] if row.reviews else [],
+        outcome=standing_outcome(session, row.id) if ready else None,
         change=change_answer(change_of(session, row.id)) if ready else None,
         links=links(row.id, outputs),
         notice=DISCLAIMER,
