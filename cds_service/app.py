@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from cds_service.api import analyses, card_feedback, catalogue, dicomweb, holds, outcomes, pulls, reviews
 from cds_service.api.analyze import ANALYZE, add_analyze
 from cds_service.api.fhir import add_fhir
+from cds_service.api.fhir_export import add_fhir_export
 from cds_service.api.health import add_health
 from cds_service.api.keys import add_keys
 from cds_service.api.observation import Observation
@@ -112,6 +113,7 @@ def create_app(
     app.include_router(pulls.router)
     app.include_router(outcomes.router)
     dicomweb.add_dicomweb(app, node)
+    add_fhir_export(app, node)
     add_fhir(app, node, VERSION)
     app.include_router(catalogue.router)
     app.include_router(discovery.router)

@@ -19,6 +19,7 @@ from opentelemetry import metrics
 from sqlalchemy.orm import Session
 
 from cds_service.amendments import Amendments
+from cds_service.bulk_export import BulkExport
 from cds_service.commitments import Commitments
 from cds_service.deliveries import Deliveries
 from cds_service.lesions import Comparisons
@@ -53,7 +54,7 @@ from dermoscopy.ports import (
     RenderInput,
 )
 from dermoscopy.tables import AnalysisRow, utc_now
-from dermoscopy.workqueue import AMEND, ANALYSE, ASK_COMMITMENT, COMMIT, COMPARE, DELIVER, END_COMMITMENT, PULL
+from dermoscopy.workqueue import AMEND, ANALYSE, ASK_COMMITMENT, COMMIT, COMPARE, DELIVER, END_COMMITMENT, EXPORT, PULL
 from monitoring.features import store_features
 
 log = structlog.get_logger(__name__)
@@ -92,6 +93,7 @@ class Pipeline:
         self._commitments = Commitments(node)
         self._result_commitments = ResultCommitments(node)
         self._priors = PriorPulls(node)
+        self._exports = BulkExport(node)
         self._recent: OrderedDict[str, RenderInput] = OrderedDict()
         self._recent_lock = Lock()
 
@@ -143,6 +145,10 @@ class Pipeline:
         @DBOS.workflow(name=END_COMMITMENT)
         def end_commitment(commitment_id: str) -> None:
             DBOS.run_step(_options("end"), self._result_commitments.end, commitment_id)
+
+        @DBOS.workflow(name=EXPORT)
+        def export(order: str) -> str:
+            return DBOS.run_step(_options("list_parts"), self._exports.list_parts, order)
 
         @DBOS.workflow(name=PULL)
         def pull(instance_id: str, pull_id: str, attempt: str) -> None:

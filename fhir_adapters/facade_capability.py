@@ -33,6 +33,7 @@ def capability_statement(base: str, version: str, started: datetime, *, cors: bo
         "documentation": "Read side of the results of dermoscopic image analysis; nothing can be written here.",
         "security": {"cors": cors, "description": _SECURITY},
         "resource": [_resource(one) for one in TYPES.values()],
+        "operation": [{"name": "export", "definition": EXPORT, "documentation": "System level: _type, _since"}],
     }
     found: JsonObject = {
         "resourceType": "CapabilityStatement",

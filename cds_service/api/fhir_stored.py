@@ -32,6 +32,10 @@ _BUNDLE = ArtifactKind.FHIR_BUNDLE.value
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+Rows = sa.Select[str, int, datetime, datetime, str, str, str]
+"""Query for what `read_row` takes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """One version of the results of one analysis, and where its bundle lies."""
@@ -72,7 +76,7 @@ def stored_at() -> sa.ColumnElement[datetime]:
     return sa.func.coalesce(replaced_at(), col(AnalysisRow.completed_at), col(AnalysisRow.created_at))
 
 
-def present() -> sa.Select[Any]:
+def present() -> Rows:
     """Every analysis whose results may be shown, with its present bundle; rows as `read_row` takes them."""
     return (
         sa.select(
@@ -125,6 +129,20 @@ def former(session: Session, now: Stored, revision: int) -> Stored | None:
             return Stored(edition, now.created_at, now.patient, row.digest)
         began = row.replaced_at
     return None
+
+
+def as_of(session: Session, now: Stored, moment: datetime) -> Stored | None:
+    """The version that was the present one at ``moment``; ``None`` before there was any."""
+    if now.edition.stored_at <= moment:
+        return now
+    query = select(FormerArtifactRow.revision).where(
+        FormerArtifactRow.analysis_id == now.edition.analysis_id,
+        FormerArtifactRow.kind == _BUNDLE,
+        col(FormerArtifactRow.replaced_at) > moment,
+    )
+    revision = session.execute(query.order_by(col(FormerArtifactRow.replaced_at)).limit(1)).scalar_one_or_none()
+    found = None if revision is None else former(session, now, revision)
+    return found if found is not None and found.edition.stored_at <= moment else None
 
 
 def resources(node: Node, stored: Stored) -> list[JsonObject]:
@@ -184,7 +202,7 @@ def patients_of(node: Node, session: Session, asked: Asked) -> tuple[PatientIden
     return tuple({one, said, PatientIdentity(node.issuers.system_of(one.issuer), one.patient_id)})
 
 
-def selected(asked: Asked, patients: Sequence[PatientIdentity] | None) -> sa.Select[Any]:
+def selected(asked: Asked, patients: Sequence[PatientIdentity] | None) -> Rows:
     """Query for the analyses among which the answer is; what no column knows is left to `fits`."""
     query = present()
     if patients is not None:
@@ -214,7 +232,7 @@ def selected(asked: Asked, patients: Sequence[PatientIdentity] | None) -> sa.Sel
     return query
 
 
-def _within(column: sa.ColumnElement[Any], span: Span) -> sa.ColumnElement[bool]:
+def _within(column: Any, span: Span) -> sa.ColumnElement[bool]:
     inside = [column >= span.low] if span.low else []
     inside += [column < span.high] if span.high else []
     found = sa.and_(*inside)
