@@ -35,6 +35,7 @@ from dermoscopy.domain import (
     ScaleSource,
     SourceObject,
     Triage,
+    TriageTier,
     derive_id,
 )
 from dermoscopy.errors import Rejected
@@ -260,7 +261,11 @@ class AnalysisSummary:
 def summaries_of_patients(
     session: Session, patients: Sequence[PatientIdentity], *, limit: int = 200
 ) -> list[AnalysisSummary]:
-    """Newest analyses of these patients first; one indexed query."""
+    """Newest analyses of these patients first, by one indexed query.
+
+    Of a patient who has more than ``limit``, those older ones too that are urgent or expedited or that somebody
+    reviewed, ``limit`` of them at most: a high risk that is still open is not lost behind many harmless images.
+    """
     if not patients:
         return []
     wanted = or_(
@@ -273,7 +278,14 @@ def summaries_of_patients(
         .order_by(col(AnalysisRow.created_at).desc())
         .limit(limit)
     )
-    return [_summary(row, *rest) for row, *rest in session.execute(query)]
+    found = [_summary(row, *rest) for row, *rest in session.execute(query)]
+    if len(found) < limit:
+        return found
+    grave = col(AnalysisRow.tier).in_([TriageTier.URGENT.value, TriageTier.EXPEDITED.value])
+    older = query.where(or_(grave, col(AnalysisRow.reviews) > 0))
+    known = {one.id for one in found}
+    found += [_summary(row, *rest) for row, *rest in session.execute(older) if row.id not in known]
+    return sorted(found, key=lambda one: one.created_at, reverse=True)
 
 
 def _summary(row: AnalysisRow, study: str, site: str, laterality: str) -> AnalysisSummary:

@@ -9,6 +9,7 @@ to that server alone and appears in no error, log or trace; what a server says i
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ from dermoscopy.errors import DermoscopyError, DestinationUnavailable, Rejected
 from fhir_adapters.answers import failure
 from fhir_adapters.elements import FHIR_JSON
 from fhir_adapters.inward import is_inward, normal_base, written_inward
+from fhir_adapters.text import text_fault
 
 MAX_BYTES: Final = 1024 * 1024
 """Largest resource that is read."""
@@ -33,6 +35,8 @@ MAX_SEARCH_BYTES: Final = 16 * 1024 * 1024
 """Largest page of a search: images may stand in it as base64."""
 AT_ONCE: Final = 16
 """Reads at a time; a slow server keeps no more threads than these busy."""
+_ODD: Final = re.compile(r"\\|%(2e|2f|5c)", re.IGNORECASE)
+"""What some server may read as a way up to another place than the one that is listed."""
 _SERVER = "the FHIR server of the call"
 _NOT_LISTED = "fhirServer is not one that this service may read from (setting hooks_fhir_servers)"
 _log = structlog.get_logger(__name__)
@@ -162,13 +166,17 @@ class EhrReader:
 
         Raises `Rejected` for an address that is not below one.
         """
-        if not url.startswith("//") and not urlsplit(url).scheme:
+        try:
+            relative = not url.startswith("//") and not urlsplit(url).scheme
+        except ValueError:  # "http://[::1"
+            relative = False
+        if relative:
             url = f"{normal_base(base_url)}/{url.lstrip('/')}"
         cut, _, query = url.partition("?")
         whole = normal_base(cut)
         below = [base for base in self._inward if whole.startswith(f"{base}/")]
         path = whole[len(max(below, key=len)) + 1 :] if below else ""
-        odd = "\\" in path or "%2e" in path.lower() or any(not part.strip(".") for part in path.split("/"))
+        odd = bool(_ODD.search(path)) or any(not part.strip(".") for part in path.split("/"))
         if not below or odd:
             raise Rejected("the address of the image is not below a listed server (setting hooks_image_servers)")
         return Place(max(below, key=len), f"{path}?{query}" if query else path, accept)
@@ -202,7 +210,7 @@ class EhrReader:
             resource = json.loads(content.data)
         except (ValueError, RecursionError) as error:
             raise Rejected(f"{_SERVER} answered with something that is not FHIR JSON") from error
-        if not isinstance(resource, dict):
+        if not isinstance(resource, dict) or text_fault(resource):
             raise Rejected(f"{_SERVER} answered with something that is not FHIR JSON")
         return resource
 

@@ -86,7 +86,9 @@ class TelemedicineReport(_Answer):
     characteristics: list[str]
     recommendation: str
     segmentation: LesionRegion | None
-    conditions_detected: list[DetectedCondition] = Field(description="Most probable first; empty for patients")
+    conditions_detected: list[DetectedCondition] = Field(
+        description="Most probable first; empty for patients and once a clinician says otherwise"
+    )
     mask_visualization_url: str | None = Field(description="PNG: the image with contour and legend")
     urgency: TriageTier
     abstention: str | None = None
@@ -174,6 +176,7 @@ def telemedicine_report(
     named = corrected or (whole.diagnosis.primary if whole.abstention is None else None)
     to_patient = audience == "patient"
     sure = not (withdrawn or corrected or named is None or to_patient)
+    algorithm = not (withdrawn or corrected or to_patient)  # whether its own list of classes is what stands
     tier = _tier(whole.triage.tier, corrected, withdrawn)
     region = whole.segmentation.region_statistics if whole.segmentation else None
     return TelemedicineReport(
@@ -183,13 +186,13 @@ def telemedicine_report(
         confidence=round(whole.diagnosis.confidence * 100, 1) if sure else None,
         severity=SEVERITY[tier],
         characteristics=[] if withdrawn or to_patient else characteristics(region),
-        recommendation=_recommendation(whole, withdrawn, to_patient, tier),
+        recommendation=_recommendation(whole, withdrawn, corrected, to_patient, tier),
         segmentation=None if withdrawn or region is None else _region(region, whole, public_url),
-        conditions_detected=[] if withdrawn or to_patient else _detected(whole.diagnosis.all_classes),
+        conditions_detected=_detected(whole.diagnosis.all_classes) if algorithm else [],
         mask_visualization_url=None if withdrawn else f"{public_url}{whole.links['overlay']}",
         urgency=tier,
         abstention=whole.abstention,
-        cannot_be_excluded=[] if to_patient else [CLASS_TITLES[label] for label in whole.diagnosis.prediction_set],
+        cannot_be_excluded=[CLASS_TITLES[label] for label in whole.diagnosis.prediction_set] if algorithm else [],
         report_status=whole.report_status.value,
         patient=_patient_words(tier) if to_patient else None,
         model_version=whole.model_version,
@@ -225,11 +228,15 @@ def characteristics(region: RegionStatistics | None) -> list[str]:
     return said
 
 
-def _recommendation(whole: AnalysisAnswer, withdrawn: bool, to_patient: bool, tier: TriageTier) -> str:
+def _recommendation(
+    whole: AnalysisAnswer, withdrawn: bool, corrected: LesionClass | None, to_patient: bool, tier: TriageTier
+) -> str:
     if to_patient:
         return PATIENT_WORDS[tier].next_step
     if withdrawn:
         return "A clinician withdrew this result. Do not use it; retake the image or examine the lesion in person."
+    if corrected:  # what the algorithm recommended was for another class, and may reassure where a clinician does not
+        return f"A clinician corrected this result to {CLASS_TITLES[corrected]}: follow the clinician's advice."
     return whole.recommendation or ""
 
 

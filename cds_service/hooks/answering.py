@@ -6,7 +6,9 @@ import time
 from dataclasses import dataclass
 
 from fastapi.concurrency import run_in_threadpool
+from pydantic_core import PydanticSerializationError
 
+from cds_service.api.refusals import MalformedRequest
 from cds_service.hooks.calls import Call, Case, Chart, TakenIn
 from cds_service.hooks.charts import open_chart
 from cds_service.hooks.images import settle, take_in
@@ -53,9 +55,13 @@ def _answer(call: Call, service: Service, request: HookRequest, shown: ShownCard
         if len(new) < len(told):
             more["shown_before"] = len(told) - len(new)
         leave_leaf(call, session, service.id, request, chart.identities, new, **more)
-    return _json([with_launch(one.card, request, node.settings) for one in new])
+        # before the commit: cards that cannot be sent must not count as shown
+        return _json([with_launch(one.card, request, node.settings) for one in new])
 
 
 def _json(cards: list[Card]) -> str:
-    """Nothing in it is null (https://cds-hooks.hl7.org/2.0/#cds-service-response)."""
-    return HookAnswer(cards=cards).model_dump_json(by_alias=True, exclude_none=True)
+    """Nothing in it is null (https://cds-hooks.hl7.org/2.0/#cds-service-response). Raises `MalformedRequest`."""
+    try:
+        return HookAnswer(cards=cards).model_dump_json(by_alias=True, exclude_none=True)
+    except PydanticSerializationError as error:  # a suggestion carries the order as it came
+        raise MalformedRequest("An order in context.draftOrders is nested too deeply to be sent back.") from error

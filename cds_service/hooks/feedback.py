@@ -51,9 +51,9 @@ def _record(node: Node, session: Session, caller: Caller, service: str, said: Ca
         "received_at": utc_now(),
         "caller": caller.name,
         "suggestions": json.dumps(suggestions),
-        "reason_system": (reason.system or "") if reason else "",
-        "reason_code": reason.code if reason else "",
-        "comment": comment.replace("\x00", ""),
+        "reason_system": _storable((reason.system or "") if reason else ""),
+        "reason_code": _storable(reason.code if reason else ""),
+        "comment": _storable(comment),
     }
     postgres = session.get_bind().dialect.name == "postgresql"
     insert = postgresql.insert(_TABLE) if postgres else sqlite.insert(_TABLE)
@@ -79,3 +79,8 @@ def _record(node: Node, session: Session, caller: Caller, service: str, said: Ca
         AuditEntry(action=ACTION, actor=caller.name, subject_type="feedback", subject_id=subject, details=details),
     )
     return True
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL has no text with U+0000."""
+    return text.replace("\x00", "")

@@ -21,6 +21,7 @@ from pydantic.alias_generators import to_camel
 
 from cds_service.api.integers import Whole
 from cds_service.api.moments import Moment
+from fhir_adapters.text import text_fault
 
 SUMMARY_LIMIT = 139
 """A card's summary has less than 140 characters."""
@@ -91,7 +92,7 @@ class HookRequest(_Message):
 
     hook: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     hook_instance: UUID
-    fhir_server: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]{1,500}$")] | None = None
+    fhir_server: Annotated[str, StringConstraints(pattern=r"^https?://[^\s\x00-\x1f]{1,500}$")] | None = None
     fhir_authorization: FhirAuthorization | None = None
     context: HookContext
     prefetch: dict[str, Any] | None = None
@@ -107,6 +108,14 @@ class HookRequest(_Message):
         held = self.context.model_dump(by_alias=True, include={"encounter_id", "selections", "draft_orders"})
         if missing := [name for name in REQUIRED.get(self.hook, ()) if held[name] is None]:
             raise ValueError(f"the context of {self.hook} needs {' and '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _resources_are_text(self) -> Self:
+        """What no database, no hash and no answer can hold is refused before anything is done with it."""
+        for name, held in (("prefetch", self.prefetch), ("context.draftOrders", self.context.draft_orders)):
+            if fault := text_fault(held):
+                raise ValueError(f"{name} {fault}")
         return self
 
 

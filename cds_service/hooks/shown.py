@@ -65,14 +65,14 @@ class ShownCards:
         # in one order, so that two calls at once wait for each other instead of locking each other out
         session.execute(insert.on_conflict_do_nothing(), [values[key] for key in sorted(values)])
         wanted = sa.select(_TABLE.c.id, _TABLE.c.hook_instance, _TABLE.c.expires_at).where(_TABLE.c.id.in_(keys))
-        known = {row.id: row for row in session.execute(wanted)}
+        known = {row.id: row for row in session.execute(wanted)}  # less what another call cleaned away in this moment
         late = [key for key, row in known.items() if row.expires_at <= now]
         for key in late:
             session.execute(sa.update(_TABLE).where(_TABLE.c.id == key).values(values[key]))
         return [
             one
             for key, one in zip(keys, told, strict=True)
-            if one.always or self._days == 0 or key in late or known[key].hook_instance == instance
+            if one.always or self._days == 0 or key in late or key not in known or known[key].hook_instance == instance
         ]
 
     def _clean(self, session: Session, now: datetime) -> None:

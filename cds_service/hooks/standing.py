@@ -96,7 +96,7 @@ class Records:
     """What is stored of a patient."""
 
     findings: tuple[Standing, ...]
-    """One per image, from its newest finished analysis, the most urgent first."""
+    """One per image, the most urgent first: see `_stands`."""
     withdrawn: tuple[Standing, ...]
     """Results that a clinician marked as not to be used."""
     failed: tuple[AnalysisSummary, ...]
@@ -108,16 +108,18 @@ class Records:
 def records_of(session: Session, patients: Sequence[PatientIdentity]) -> Records:
     """What is stored of ``patients``, all of them one person."""
     newest: dict[str, AnalysisSummary] = {}
-    finished: dict[str, AnalysisSummary] = {}
+    finished: dict[str, list[AnalysisSummary]] = {}
     for one in summaries_of_patients(session, patients):  # newest first
         newest.setdefault(one.instance_id, one)
         if one.state in READY:
-            finished.setdefault(one.instance_id, one)
-    changed = summaries_of(session, [one.id for one in finished.values()])
-    standing = [
-        Standing(one, reviews_of(session, one.id) if one.reviews else (), changed.get(one.id, ""))
-        for one in finished.values()
-    ]
+            finished.setdefault(one.instance_id, []).append(one)
+    told = [one for several in finished.values() for one in several if one is several[0] or one.reviews]
+    changed = summaries_of(session, [one.id for one in told])
+    of_image: dict[str, list[Standing]] = {}
+    for one in told:
+        said = reviews_of(session, one.id) if one.reviews else ()
+        of_image.setdefault(one.instance_id, []).append(Standing(one, said, changed.get(one.id, "")))
+    standing = [_stands(several) for several in of_image.values()]
     standing.sort(key=lambda s: (_URGENCY[s.tier], -s.analysis.created_at.timestamp()))
     failed = [a for a in newest.values() if a.state == "failed" and a.instance_id not in finished]
     return Records(
@@ -127,6 +129,19 @@ def records_of(session: Session, patients: Sequence[PatientIdentity]) -> Records
         under_way=tuple(a for a in newest.values() if a.state not in READY and a.state != "failed"),
         held=tuple(_held_instances(session, patients)),
     )
+
+
+def _stands(several: Sequence[Standing]) -> Standing:
+    """Which analysis of one image (the newest first) speaks for it: the newest that a clinician gave a word on.
+
+    A newer one that nobody has looked at, of another model, takes its place only where it raises a high risk that is
+    more urgent: what a clinician corrected or withdrew is not undone by a machine.
+    """
+    newest = several[0]
+    reviewed = next((one for one in several if one.revision), newest)
+    withdrawn = reviewed.status is ReportStatus.ENTERED_IN_ERROR
+    raised = newest.open and (withdrawn or _URGENCY[newest.tier] < _URGENCY[reviewed.tier])
+    return newest if raised else reviewed
 
 
 def _held_instances(session: Session, patients: Sequence[PatientIdentity]) -> list[str]:

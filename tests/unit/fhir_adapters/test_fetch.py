@@ -110,6 +110,8 @@ def test_inward_addresses(address, inward):
         (lambda: answer(200, b"[]"), Rejected, "not FHIR JSON"),
         (lambda: answer(200, b"[" * 100_000), Rejected, "not FHIR JSON"),
         (lambda: answer(200, b"\xff\xfe"), Rejected, "not FHIR JSON"),
+        (lambda: answer(200, PATIENT | {"name": "\ud800"}), Rejected, "not FHIR JSON"),
+        (lambda: answer(200, PATIENT | {"name": "a\x00b"}), Rejected, "not FHIR JSON"),
         (lambda: answer(200, {"resourceType": "OperationOutcome"}), Rejected, "OperationOutcome"),
         (lambda: answer(200, {"resourceType": "Patient", "id": "p2"}), Rejected, "something else"),
         (lambda: answer(200, {"resourceType": "Person", "id": "p1"}), Rejected, "something else"),
@@ -159,3 +161,19 @@ def test_a_connection_that_fails_is_told_without_its_text(make_reader):
 )
 def test_addresses_are_compared_in_one_form(written, compared):
     assert normal_base(written) == compared
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://[::1",
+        "Binary/..%2f..%2fadmin",
+        "Binary/x%5c..%5cadmin",
+        "Binary/%2E%2E/admin",
+        "https://ehr.example/fhir/../admin",
+        "//evil.example/Binary/1",
+    ],
+)
+def test_an_address_that_leads_out_of_its_server_is_no_place(make_reader, address):
+    with pytest.raises(Rejected, match="not below a listed server"):
+        make_reader().place(address, BASE, "image/png")

@@ -83,7 +83,9 @@ def test_what_a_clinician_said_raises_urgency_and_never_lowers_it(client, node):
     record_review(node, mild.id, ReviewDraft(Verdict.CORRECTED, LesionClass.MEL), caller=LOCAL, seen=0)
     assert read(client, mild, "patient")["patient"]["urgency"] == "urgent"
     assert read(client, mild)["condition"] == "melanoma"
-    assert read(client, mild)["confidence"] is None
+    said = read(client, mild)
+    assert (said["confidence"], said["conditions_detected"], said["cannot_be_excluded"]) == (None, [], [])
+    assert said["recommendation"] == "A clinician corrected this result to melanoma: follow the clinician's advice."
     grave = stored_analysis(node, TriageTier.URGENT, name="2")
     record_review(node, grave.id, ReviewDraft(Verdict.CORRECTED, LesionClass.NV), caller=LOCAL, seen=0)
     assert read(client, grave)["urgency"] == "urgent"

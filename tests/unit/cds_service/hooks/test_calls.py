@@ -30,6 +30,7 @@ from tests.findings import (
 )
 
 CALL = "/cds-services/dermoscopy-triage"
+JSON = {"Content-Type": "application/json"}
 INSTANCE = "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea"
 TOKEN = "secret-access-token"
 
@@ -427,6 +428,29 @@ def test_a_context_of_megabytes_is_read_and_a_larger_one_refused(open_client):
     body["context"]["draftOrders"]["entry"] *= 2
     answer = client.post(CALL, json=body)
     assert answer.status_code == 413 and answer.json()["resourceType"] == "OperationOutcome"
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\x00b"])
+def test_text_that_nothing_can_hold_is_400_and_not_500(client, node, text):
+    stored_analysis(node)
+    media = {"resourceType": "Media", "subject": {"reference": "Patient/p1"}, "content": {"data": text}}
+    for prefetch in ({"patient": fhir_patient(text)}, {"patient": fhir_patient(), "media": media}):
+        answer = client.post(CALL, content=json.dumps(request(prefetch=prefetch)), headers=JSON)
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["resourceType"] == "OperationOutcome"
+
+
+def test_an_image_with_an_address_that_is_none_breaks_nothing(client, node):
+    stored_analysis(node)
+    media = {
+        "resourceType": "Media",
+        "id": "1",
+        "subject": {"reference": "Patient/p1"},
+        "content": {"url": "http://[::1"},
+    }
+    shown = cards(client, prefetch={"patient": fhir_patient(), "media": media, "documents": None, "studies": None})
+    assert [card["indicator"] for card in shown] == ["critical", "info"]
+    assert "not fetched" in shown[1]["summary"]
 
 
 def test_a_context_that_is_endlessly_deep_is_400(client):

@@ -142,3 +142,23 @@ def test_without_an_encounter_the_day_counts(client, node):
     assert [len(cards(client, **bare)), len(cards(client, **bare))] == [1, 0]
     moment[0] += timedelta(days=1)
     assert len(cards(client, **bare)) == 1
+
+
+def test_cards_that_could_not_be_sent_do_not_count_as_shown(client, node):
+    stored_analysis(node)
+    deep: dict = {}
+    for _ in range(300):  # deeper than an answer can be written
+        deep = {"extension": deep}
+    answer = client.post(f"/cds-services/{SIGN}", json=request(SIGN, service_request(**deep)))
+    assert answer.status_code == 400 and "nested too deeply" in answer.text
+    assert len(cards(client, SIGN, service_request())) == 1
+
+
+def test_a_card_that_another_call_cleans_away_meanwhile_is_shown(client, node, monkeypatch):
+    """A row that is over its time stands in the way of ours, and is gone when it is looked for."""
+    stored_analysis(node)
+    cards(client)
+    with node.begin() as session:
+        session.execute(sa.text("CREATE TRIGGER gone AFTER INSERT ON card_shown BEGIN DELETE FROM card_shown; END"))
+        session.execute(sa.delete(CardShownRow))
+    assert len(cards(client)) == 1
