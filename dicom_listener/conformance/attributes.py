@@ -25,6 +25,8 @@ LONGEST_VALUE: Final = 48
 _CODE: Final = frozenset({"CodeValue", "LongCodeValue"})
 _BINARY: Final = frozenset({"OB", "OW", "UN", "OD", "OF", "OL", "OV"})
 _FILE_META: Final = 2
+_NEEDED: Final = {"sr-document-content": {"ValueType", "ContinuityOfContent"}}
+"""What a root container needs; the table has the attributes of all other value types beside them (PS3.3 C.17.3)."""
 _TYPES: Final = ("1", "1C", "2", "2C", "3")
 
 Path = tuple[str, ...]
@@ -208,12 +210,15 @@ def used(modules: Iterable[Module], found: Sequence[Example]) -> Iterator[tuple[
     """Each module that the objects have, and whether ALWAYS or SOMETIMES.
 
     An object has a module when it has one of its attributes, and all of those that are never left out (types 1 and 2).
+    A mandatory module of optional attributes alone is always there.
     """
     for module in modules:
         outer = {path[0]: kind for path, kind in module.types.items() if len(path) == 1}
-        needed = {keyword for keyword, kind in outer.items() if kind in ("1", "2")}
+        needed = _NEEDED.get(module.key) or {keyword for keyword, kind in outer.items() if kind in ("1", "2")}
+        bare = module.usage == "M" and not needed
         having = sum(
-            needed <= (there := _keywords(example.dataset)) and not there.isdisjoint(outer) for example in found
+            needed <= (there := _keywords(example.dataset)) and (bare or not there.isdisjoint(outer))
+            for example in found
         )
         if having:
             yield module, "ALWAYS" if having == len(found) else "SOMETIMES"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from io import BytesIO
 from typing import Final
 
@@ -67,9 +68,10 @@ class Example:
     source: Dataset
 
 
-def examples(*, hair: bool) -> list[Example]:
-    """Every object of every case; ``hair`` as the setting ``seg_hair``."""
-    return [example for name, what in _cases(hair=hair) for example in _rendered(name, what)]
+@cache
+def examples(*, hair: bool) -> tuple[Example, ...]:
+    """Every object of every case, drawn once; ``hair`` as the setting ``seg_hair``."""
+    return tuple(example for name, what in _cases(hair=hair) for example in _rendered(name, what))
 
 
 def _rendered(name: str, what: RenderInput) -> Iterator[Example]:

@@ -226,7 +226,7 @@ def _across(deployment: Deployment) -> str:
     names = ", ".join(f"`{rule.name}`" for rule in deployment.settings.rules) or "none"
     return (
         f"Routing rules of this configuration, in their order: {names}. Without a rule every image is analysed and "
-        "every result goes to every destination. Patient and study attributes of results are those of the source, or of "
+        "every result goes to every destination. Patient and study of results are those of the source, or of "
         "the patient to whom a person assigned it."
     )
 
