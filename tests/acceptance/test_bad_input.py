@@ -140,7 +140,7 @@ def test_object_is_refused_with_the_status_of_its_standard(
 def test_wrong_class_is_refused_at_negotiation(service: RunningService) -> None:
     ae = AE(ae_title="BAD")
     ae.add_requested_context(MR_IMAGE)
-    ae.add_requested_context(DERMOSCOPIC, "1.2.840.10008.1.2.4.51")  # JPEG process 2 & 4, 12 bit: no decoder
+    ae.add_requested_context(DERMOSCOPIC, "1.2.840.10008.1.2.2")  # big endian, retired: no decoder
     association = ae.associate("127.0.0.1", service.dicom_port, ae_title="DERMCDS")
     assert association.accepted_contexts == []
     association.abort()
