@@ -90,7 +90,7 @@ class DicomwebArchive:
             client.set_http_retry_params(retry=False)
             for study in self._answers(client.search_for_studies, **study_search(wanted)):
                 study_uid = text_of(study, "StudyInstanceUID")
-                if not is_of(study, wanted.patient, same):
+                if not study_uid or not is_of(study, wanted.patient, same):
                     others.append(study_uid)
                     continue
                 for series in self._answers(client.search_for_series, study_instance_uid=study_uid):

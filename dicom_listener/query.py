@@ -82,8 +82,8 @@ class SameIssuer(Protocol):
 def find(pacs: PacsAddress, wanted: Wanted, same: SameIssuer) -> Found:
     """Every photograph of the patient, one association for all levels.
 
-    An answer that names another patient, or none, is left out and told (`Found.of_others`). One that names no issuer
-    is followed, since dcmtk and others never return it: the object that comes will name its own. Raises
+    An answer that names another patient, or none, or no study, is left out and told (`Found.of_others`). One that names
+    no issuer is followed, since dcmtk and others never return it: the object that comes will name its own. Raises
     `DestinationUnavailable` and `Rejected`.
     """
     check_patient(wanted.patient)
@@ -92,7 +92,7 @@ def find(pacs: PacsAddress, wanted: Wanted, same: SameIssuer) -> Found:
     with associated(pacs, find_contexts()) as association:
         for study in _answers(association, pacs.name, study_identifier(wanted)):
             study_uid = text_of(study, "StudyInstanceUID")
-            if not is_of(study, wanted.patient, same):
+            if not study_uid or not is_of(study, wanted.patient, same):  # an empty key would match every study
                 others.append(study_uid)
                 continue
             for match in _photographs(association, pacs.name, wanted, study_uid):

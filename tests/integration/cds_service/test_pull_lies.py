@@ -71,6 +71,15 @@ def test_studies_of_another_patient_in_the_answer_are_not_followed(archive, pull
     assert not any(one.get("StudyInstanceUID") == "2.25.102" for one in archive.asked)
 
 
+def test_a_study_without_its_uid_is_not_followed(archive, pulling) -> None:
+    """An empty unique key in the next question would match the series of everybody (PS3.4 C.2.2.2.3)."""
+    archive.studies = [OURS, image(2, **{**of_study(2, "20230102"), "StudyInstanceUID": ""})]
+    archive.sends = [OURS]
+    assert pull(pulling(), Asked(PATIENT), actor="test") == Pulled(found=1, taken=1, other_patient=1)
+    below = [one for one in archive.asked if one.QueryRetrieveLevel != "STUDY"]
+    assert below and all(one.StudyInstanceUID for one in below)
+
+
 @pytest.mark.parametrize("way", ["move", "get"])
 def test_an_object_of_another_patient_is_refused_at_the_door(archive, pulling, way) -> None:
     archive.studies, archive.sends = [OURS], [OURS, OTHER]
