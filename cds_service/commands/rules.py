@@ -28,6 +28,7 @@ def try_file(
     """Say what would happen with a DICOM file if it were sent now, and why. Nothing is kept or sent."""
     settings = prepare(migrated=False)
     from cds_service.listening import rules as configured
+    from dermoscopy.domain import ArtifactKind
     from dermoscopy.routing import OUTPUTS
     from dicom_listener.header import read_header_and_facts
     from dicom_listener.rules import CONDITIONS
@@ -49,8 +50,9 @@ def try_file(
         return
     places = [(d.name, "FHIR") for d in settings.fhir]
     places += [(name, "PACS") for name in [*(d.name for d in settings.pacs), *(d.name for d in settings.stow)]]
+    outputs = [o for o in OUTPUTS if o is not ArtifactKind.SOURCE]  # the PACS has what came as DICOM
     for name, kind in places:
-        taken = [o.value for o in OUTPUTS if route.sends(o, name) and (o.value == "fhir_bundle") == (kind == "FHIR")]
+        taken = [o.value for o in outputs if route.sends(o, name) and (o.value == "fhir_bundle") == (kind == "FHIR")]
         console.print(f"{kind} {name} gets: {', '.join(taken) or 'nothing'}", markup=False)
     if not places:
         console.print("No destination is configured: results stay here.")

@@ -73,7 +73,7 @@ def test_stored_only(said):
 def test_no_rule(said):
     text = said()
     assert "by no rule" in text
-    assert "PACS pacs gets: source, seg, sr, secondary_capture" in text
+    assert "PACS pacs gets: seg, sr, secondary_capture\n" in text
 
 
 def test_nothing_of_the_patient_is_printed(said):
