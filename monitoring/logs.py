@@ -40,6 +40,7 @@ _AT_LEAST = {
     "httpcore": logging.WARNING,
     "urllib3": logging.WARNING,  # as httpx
     "dicomweb_client": logging.WARNING,
+    "highdicom": logging.WARNING,  # below that it tells of every module that it copies
     "alembic": logging.WARNING,
     "asyncio": logging.WARNING,
 }

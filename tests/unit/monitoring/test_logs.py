@@ -44,6 +44,7 @@ def test_levels_are_kept(stream):
     structlog.get_logger("x").debug("hidden")
     logging.getLogger("uvicorn").debug("hidden")
     logging.getLogger("pynetdicom.dsutils").info("(0010,0010) PN [Doe^Jane]")
+    logging.getLogger("highdicom.base").info("copy Patient-related attributes from dataset")
     assert lines(stream) == []
 
 
