@@ -39,7 +39,7 @@ ANSWERS: Final[tuple[tuple[int, str], ...]] = (
     (_PROCESSING_FAILURE, "Unexpected failure here; report again later"),
     (_NO_SUCH_INSTANCE, "Not the storage commitment instance"),
     (_NO_SUCH_EVENT, "No such event type"),
-    (_INVALID_ARGUMENT, "Unreadable, of a transaction that is not known, or of another AE title or address than asked"),
+    (_INVALID_ARGUMENT, "Unreadable, of an unknown transaction, of another AE title, or of objects not asked about"),
     (_RESOURCE_LIMITATION, "Cannot be recorded now; report again later"),
 )
 """What a PACS that reports is answered (PS3.7 10.1.1.1.8)."""
