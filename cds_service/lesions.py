@@ -22,7 +22,7 @@ from cds_service.steps import ACTOR, hold, step
 from dermoscopy.analyses import load_analysis, load_source
 from dermoscopy.domain import Analysis, DermoscopicImage, PatientIdentity, ReportStatus, SourceObject, derive_id
 from dermoscopy.errors import AnalysisFailed, IntegrityViolation, Rejected
-from dermoscopy.lesions import Candidates, Change, Match, MatchState, Sighting, candidates, concerned
+from dermoscopy.lesions import SAME_VISIT, Candidates, Change, Match, MatchState, Sighting, candidates, concerned
 from dermoscopy.ports import AuditEntry, CompareLesions, JsonValue, Pictured, RenderInput, StatedOf
 from dermoscopy.reviews import reviews_of, standing
 from dermoscopy.tables import AnalysisRow, InstanceRow, LesionChangeRow, LesionImageRow, utc_now
@@ -182,9 +182,15 @@ class Comparisons:
         _compared.add(1, {"state": change.match.state.value})
 
     def _start_others(self, session: Session, now: Sighting, others: Sequence[Sighting]) -> None:
-        for one in concerned(now, others):
-            rest = [other for other in others if other.analysis_id != one.analysis_id]
-            if candidates(one, rest) != candidates(one, [*rest, now]):
+        """Later images have one more to be compared with; one of the same visit takes an uncertain match back."""
+        touched = concerned(now, others)
+        beside = [one.analysis_id for one in touched if one.taken_at < now.taken_at + SAME_VISIT]
+        doubted = select(LesionChangeRow.analysis_id).where(
+            col(LesionChangeRow.analysis_id).in_(beside), LesionChangeRow.state == MatchState.UNCERTAIN.value
+        )
+        again = set(session.execute(doubted).scalars()) if beside else set()
+        for one in touched:
+            if one.taken_at >= now.taken_at + SAME_VISIT or one.analysis_id in again:
                 pair = derive_id("compare", one.analysis_id, now.analysis_id)
                 self._node.queue.start(session, COMPARE, pair, one.analysis_id)
 

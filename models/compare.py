@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
+import numpy as np
 
 from dermoscopy.domain import LesionMeasurements
 from dermoscopy.errors import AnalysisFailed
@@ -90,7 +91,7 @@ class LesionComparison:
                 share = (
                     overlap(laid, *lesions) if laid is not None and laid.confirmed and _outlined(before, now) else None
                 )
-                pairs.append(_Pair(earlier, before, laid, share))
+                pairs.append(_Pair(earlier, _without_pictures(before), laid, share))
         if not found.earlier:
             return None
         if not pairs:
@@ -109,6 +110,13 @@ class LesionComparison:
             facts=tuple(facts(chosen.before, now, chosen.registration, match, self._floor)),
             candidates=count,
         )
+
+
+def _without_pictures(one: Pictured) -> Pictured:
+    """What the facts need of an earlier image: a dozen large pictures at once would fill the memory."""
+    finding = replace(one.analysis.finding, mask=np.zeros((0, 0), bool), heatmap=np.zeros((0, 0), np.float32))
+    image = replace(one.image, pixels=np.zeros((0, 0, 3), np.uint8))
+    return Pictured(replace(one.analysis, finding=finding), image)
 
 
 def _newest_visit(earlier: Sequence[Sighting]) -> list[Sighting]:
