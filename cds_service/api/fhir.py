@@ -17,9 +17,9 @@ from cds_service.api.fhir_forms import as_fhir, check_form, unchanged
 from cds_service.api.fhir_query import PAGE, Asked, next_page, read_search
 from cds_service.api.fhir_stored import (
     MOST_READ,
+    KnownDevices,
     Stored,
     count_all,
-    devices,
     devices_for,
     find_page,
     former,
@@ -59,6 +59,7 @@ def add_fhir(app: FastAPI, node: Node, version: str) -> None:
     """Add the endpoints to ``app``; ``version`` is that of the software."""
     cors = bool(node.settings.cors_origins)
     app.state.fhir_capability = capability_statement(base_of(node), version, utc_now(), cors=cors)
+    app.state.fhir_devices = KnownDevices(node)
     app.include_router(router)
 
 
@@ -76,9 +77,11 @@ def read(request: Request, caller: Reader, kind: str, logical_id: str) -> Respon
     served = _served(kind)
     node = node_of(request)
     if served.name == "Device":
-        found = next((one for one in devices(node) if one["id"] == logical_id), None)
-        if found is None:
+        known: KnownDevices = request.app.state.fhir_devices
+        device = known.find(logical_id)
+        if device is None:
             raise NotFound(_ABSENT)
+        found = device
     else:
         found = _resource(node, _newest(node, logical_id), served, logical_id, caller)
     return unchanged(request, found) or as_fhir(found, versioned=True)

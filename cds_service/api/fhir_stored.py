@@ -72,8 +72,9 @@ def replaced_at() -> sa.ScalarSelect[Any]:
 
 
 def stored_at() -> sa.ColumnElement[datetime]:
-    """When the present bundle of an analysis was stored."""
-    return sa.func.coalesce(replaced_at(), col(AnalysisRow.completed_at), col(AnalysisRow.created_at))
+    """When the present bundle of an analysis was stored; what was never amended has no former one to look for."""
+    first = sa.func.coalesce(col(AnalysisRow.completed_at), col(AnalysisRow.created_at))
+    return sa.case((col(AnalysisRow.rendered_revision) == 0, first), else_=sa.func.coalesce(replaced_at(), first))
 
 
 def present() -> Rows:
@@ -185,6 +186,20 @@ def devices(node: Node) -> list[JsonObject]:
         shared = Stored(Edition(stored.edition.analysis_id, 0, began), stored.created_at, stored.patient, stored.digest)
         made += [one for one in resources(node, shared) if one["resourceType"] == "Device" and one["id"] == wanted]
     return made
+
+
+class KnownDevices:
+    """Devices by id. One never changes, so it is looked for in the rows once only: every Observation refers to one."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._known: dict[str, JsonObject] = {}
+
+    def find(self, logical_id: str) -> JsonObject | None:
+        """The Device with this id, if any model of that id ever answered."""
+        if logical_id not in self._known:
+            self._known = {one["id"]: one for one in devices(self._node)}
+        return self._known.get(logical_id)
 
 
 def patients_of(node: Node, session: Session, asked: Asked) -> tuple[PatientIdentity, ...] | None:

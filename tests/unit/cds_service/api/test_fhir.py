@@ -12,6 +12,7 @@ from sqlmodel import select
 
 from audit.tables import AuditLeaf
 from cds_service.api import fhir_stored
+from cds_service.api.fhir_query import Asked, Place, next_page
 from cds_service.authorization import Caller
 from dermoscopy.domain import PatientIdentity, TriageTier, Verdict
 from dermoscopy.identifiers import report_identifier
@@ -216,6 +217,13 @@ def test_what_is_under_way_or_failed_is_not_there(client, node):
             refused(client.get(f"/fhir/DiagnosticReport/{analysis_id.replace('-', '')}.{'0' * 24}"), 404)
 
 
+def test_a_page_of_an_analysis_that_is_not_there_is_empty(client, node):
+    reported(node)
+    place = Place(2**52, "00000000-0000-0000-0000-000000000000", "~")
+    forged = next_page(Asked(TYPES["Media"], patient_of="x"), place)
+    assert not matches(client.get(f"/fhir/Media?{forged}"))
+
+
 def test_counts_say_how_many_there_are(client, node):
     for number in range(3):
         reported(node, name=str(number))
@@ -242,6 +250,8 @@ def test_counts_say_how_many_there_are(client, node):
         ("GET", "/fhir/DiagnosticReport?identifier=ACC-7", 400, "urn:uuid:"),
         ("GET", "/fhir/DiagnosticReport?study=ACC", 400, "Study Instance UID"),
         ("GET", "/fhir/DiagnosticReport?_page=e30", 400, "next link"),
+        ("GET", "/fhir/DiagnosticReport?_page=W1tdLCIiLC0xLCIiLCIiXQ", 400, "next link"),
+        ("GET", "/fhir/$export-status/x", 400, ""),
         ("GET", "/fhir/DiagnosticReport?_format=xml", 406, "fhir+json"),
         ("GET", "/fhir/metadata?_format=text/turtle", 406, "fhir+json"),
         ("GET", "/fhir/Provenance?target=Media/1", 400, "served here"),
