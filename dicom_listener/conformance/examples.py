@@ -44,6 +44,7 @@ from dermoscopy.domain import (
     Verdict,
     derive_uid,
 )
+from dermoscopy.lesions import Change, Match, MatchState
 from dermoscopy.phantoms import Phantom, phantom
 from dermoscopy.ports import FormerOutput, Outlined, RenderInput
 from dicom_listener.decode import decode
@@ -255,10 +256,12 @@ def _abstained(what: RenderInput) -> RenderInput:
 
 
 def _ruler(what: RenderInput) -> RenderInput:
-    """The scale read from ruler marks in the picture."""
+    """The scale read from ruler marks in the picture, and an earlier image to compare with."""
     measured = replace(_measured(7, millimetres=True), scale_source=ScaleSource.RULER)
     finding = replace(what.analysis.finding, measurements=measured)
-    return replace(what, analysis=replace(what.analysis, finding=finding))
+    now = what.analysis.created_at
+    change = Change(Match(MatchState.LIKELY, "in words"), now, "analysis-0", now - timedelta(days=90))
+    return replace(what, analysis=replace(what.analysis, finding=finding), change=change)
 
 
 def _reviewed(what: RenderInput, verdict: Verdict, **said: object) -> RenderInput:
