@@ -23,6 +23,7 @@ from cds_service.commands import (
     export,
     holds,
     models,
+    outcomes,
     pull,
     rules,
     train,
@@ -46,6 +47,7 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(drift.drift)
 app.command()(pull.pull)
+app.command()(outcomes.outcomes)
 app.command()(export.export)
 app.command()(conformance.conformance)
 app.add_typer(models.app, name="models")

@@ -312,6 +312,7 @@ def _basis(outcome: Outcome) -> Outcome:
         diagnosis_code="",
         diagnosis="",
         doubt="",
+        alone=True,
     )
 
 

@@ -63,6 +63,8 @@ class Outcome:
     """Accession numbers, order and report identifiers, and UIDs that it names."""
     body_site_code: str = ""
     laterality: str = ""
+    alone: bool = True
+    """Whether the report is about one specimen; else its order says not which lesion this is."""
 
     @property
     def known(self) -> bool:
@@ -152,6 +154,8 @@ def _only(found: Sequence[Candidate], outcome: Outcome, by: str, several: str) -
         return Matched(reason="the order or report agrees, but the body site or side is another one")
     if len({one.tracking_uid or one.analysis_id for one in fitting}) > 1:
         return Matched(reason=several)
+    if by == "accession" and not outcome.alone and not all(one.sited and _agrees(outcome, one) for one in fitting):
+        return Matched(reason="the report is about several specimens, and the body site does not tell which it is")
     before = [one for one in fitting if not _after(outcome, one)]
     if not before:
         return Matched(reason="the image was taken after the specimen")

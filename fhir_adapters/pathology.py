@@ -47,6 +47,7 @@ _FINAL: Final = {
 }
 """https://hl7.org/fhir/R4/valueset-diagnostic-report-status.html and …-observation-status.html."""
 _LOCAL: Final = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64}")
+_SEVERAL: Final = "it is about several specimens and says not which of them its diagnosis is of"
 _NOWHERE: Final[Mapping[str, Any]] = {}
 
 
@@ -199,14 +200,18 @@ def _parts(resource: Mapping[str, Any], found: Resources, status: OutcomeStatus)
     specimens = {_specimen_key(one) for one in results} - {""}
     if kind == "Observation" or len(specimens) < 2:
         told += [one.get("valueCodeableConcept") for one in results]
-        yield Part("", _outcome(resource, told, found, status, Certainty.HISTOPATHOLOGY, *results))
+        outcome = _outcome(resource, told, found, status, Certainty.HISTOPATHOLOGY, *results)
+        if len(members(resource.get("specimen"))) > 1:  # which of them it is about is nowhere said
+            outcome = replace(outcome, lesion_class=None, malignant=None, doubt=_SEVERAL, alone=False)
+        yield Part("", outcome)
         return
     # several specimens are several lesions: what the whole report concludes says not which of them it is
     for key in sorted(specimens):
         ours = [one for one in results if _specimen_key(one) == key]
         values = [one.get("valueCodeableConcept") for one in ours]
         own = {**resource, "specimen": ours[0].get("specimen"), "conclusionCode": None}
-        yield Part(key, _outcome(own, values, found, status, Certainty.HISTOPATHOLOGY, *ours))
+        outcome = _outcome(own, values, found, status, Certainty.HISTOPATHOLOGY, *ours)
+        yield Part(key, replace(outcome, alone=False))
 
 
 def _outcome(

@@ -14,7 +14,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from sqlmodel import col
 
 from dermoscopy.tables import AnalysisRow, DeliveryRow, HoldRow
-from monitoring import heartbeat
+from monitoring import heartbeat, outcomes
 
 log = structlog.get_logger(__name__)
 _WAITING = ("queued", "analysed")
@@ -29,6 +29,7 @@ def register_gauges(engine: sa.Engine, folder: Path, *, audit_pending: Callable[
         "cds_oldest_waiting_seconds": lambda: _oldest(engine),
         "cds_deliveries_open": lambda: _deliveries(engine),
         "cds_holds_open": lambda: _holds(engine),
+        "cds_outcomes": lambda: _outcomes(engine),
         "cds_worker_heartbeat_age_seconds": lambda: _heartbeats(engine),
         "cds_disk_free_bytes": lambda: [Observation(shutil.disk_usage(folder).free)],
     }
@@ -90,6 +91,11 @@ def _holds(engine: sa.Engine) -> list[Observation]:
     query = sa.select(col(HoldRow.kind), sa.func.count()).where(col(HoldRow.resolved_at).is_(None))
     counts = _counts(engine, query.group_by(col(HoldRow.kind)))
     return [Observation(count, {"kind": kind}) for kind, count in counts.items()]
+
+
+def _outcomes(engine: sa.Engine) -> list[Observation]:
+    labels = ("source", "model", "truth", "result")
+    return [Observation(count, dict(zip(labels, key, strict=True))) for key, count in outcomes.counts(engine).items()]
 
 
 def _heartbeats(engine: sa.Engine) -> list[Observation]:

@@ -29,7 +29,9 @@ def subject(value: str = PATIENT.patient_id) -> Json:
     return {"identifier": {"system": SYSTEM, "value": value}}
 
 
-def report(diagnosis: Mapping[str, Any] | None, *, accession: str = "ACC-7", version: str = "1", **changes: Any) -> Json:
+def report(
+    diagnosis: Mapping[str, Any] | None, *, accession: str = "ACC-7", version: str = "1", **changes: Any
+) -> Json:
     """A final pathology report of a specimen of 2026-11-20."""
     made = {
         "resourceType": "DiagnosticReport",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -10,6 +10,7 @@ from sqlmodel import col, or_, select
 
 from cds_service.api.stored import READY
 from cds_service.lesions import summaries_of
+from cds_service.outcome_rows import gravest_of
 from dermoscopy.analyses import AnalysisSummary, summaries_of_patients
 from dermoscopy.domain import (
     MALIGNANT,
@@ -20,6 +21,7 @@ from dermoscopy.domain import (
     TriageTier,
     report_status,
 )
+from dermoscopy.outcomes import Certainty
 from dermoscopy.reviews import reviews_of
 from dermoscopy.tables import InstanceRow
 
@@ -36,6 +38,8 @@ class Standing:
     reviews: tuple[Review, ...]
     change: str = ""
     """What changed since an earlier image of the lesion, in words; empty where there is none."""
+    harmless: bool = False
+    """Whether histopathology of the lesion is known and found nothing malignant."""
 
     @property
     def status(self) -> ReportStatus:
@@ -68,7 +72,9 @@ class Standing:
 
     @property
     def open(self) -> bool:
-        """A high risk that no clinician has set aside: confirmed as malignant it stays open, as benign it does not."""
+        """A high risk that nobody set aside: as malignant it stays open, as benign (review, pathology) it does not."""
+        if self.harmless:
+            return False
         if self.tier not in HIGH_RISK or self.status is ReportStatus.ENTERED_IN_ERROR:
             return False
         agreed = self.status in (ReportStatus.FINAL, ReportStatus.AMENDED)
@@ -115,10 +121,13 @@ def records_of(session: Session, patients: Sequence[PatientIdentity]) -> Records
             finished.setdefault(one.instance_id, []).append(one)
     told = [one for several in finished.values() for one in several if one is several[0] or one.reviews]
     changed = summaries_of(session, [one.id for one in told])
+    harmless = _harmless(session, finished)
     of_image: dict[str, list[Standing]] = {}
     for one in told:
         said = reviews_of(session, one.id) if one.reviews else ()
-        of_image.setdefault(one.instance_id, []).append(Standing(one, said, changed.get(one.id, "")))
+        of_image.setdefault(one.instance_id, []).append(
+            Standing(one, said, changed.get(one.id, ""), one.instance_id in harmless)
+        )
     standing = [_stands(several) for several in of_image.values()]
     standing.sort(key=lambda s: (_URGENCY[s.tier], -s.analysis.created_at.timestamp()))
     failed = [a for a in newest.values() if a.state == "failed" and a.instance_id not in finished]
@@ -129,6 +138,14 @@ def records_of(session: Session, patients: Sequence[PatientIdentity]) -> Records
         under_way=tuple(a for a in newest.values() if a.state not in READY and a.state != "failed"),
         held=tuple(_held_instances(session, patients)),
     )
+
+
+def _harmless(session: Session, finished: Mapping[str, Sequence[AnalysisSummary]]) -> set[str]:
+    """Images whose lesion was examined, with nothing malignant found in any analysis's outcome."""
+    image_of = {one.id: image for image, several in finished.items() for one in several}
+    found = [(image_of[of], row) for of, row in gravest_of(session, list(image_of)).items()]
+    sure = {image for image, row in found if row.certainty == Certainty.HISTOPATHOLOGY and row.malignant is False}
+    return sure - {image for image, row in found if row.malignant is not False}
 
 
 def _stands(several: Sequence[Standing]) -> Standing:

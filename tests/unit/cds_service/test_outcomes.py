@@ -1,4 +1,4 @@
-"""Outcomes from the API to the row: matched, held, amended, withdrawn, told again; never on another patient's lesion."""
+"""Outcomes from the API to the row: matched, held, amended, withdrawn, told again; never on another's lesion."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cds_service.node import Node
 from dermoscopy.domain import Analysis, LesionClass, PatientIdentity, TriageTier
 from dermoscopy.identifiers import report_identifier
 from dermoscopy.tables import HoldRow, InstanceRow
-from tests.findings import ISSUER, SYSTEM, finish, make_finding, stored_analysis, take_in
+from tests.findings import ISSUER, PATIENT, SYSTEM, finish, make_finding, take_in
 from tests.pathology import BACK_LEFT, MELANOMA, NAEVUS, bundle, concept, observation, report, subject
 
 TAKEN = datetime(2026, 11, 10, 9, 0, tzinfo=UTC)
@@ -36,9 +36,15 @@ def told(client: TestClient, body: dict[str, Any]) -> dict[str, Any]:
     return outcome | {"result": resource["result"]}
 
 
-def imaged(node: Node, name: str = "1", tier: TriageTier = TriageTier.URGENT, **changes: str) -> Analysis:
+def imaged(
+    node: Node,
+    name: str = "1",
+    tier: TriageTier = TriageTier.URGENT,
+    patient: PatientIdentity = PATIENT,
+    **changes: str,
+) -> Analysis:
     """A finished analysis of an image that was taken ten days before the specimen."""
-    analysis = finish(node, take_in(node, name=name, **changes).analysis_id, make_finding(tier))
+    analysis = finish(node, take_in(node, patient, name, **changes).analysis_id, make_finding(tier))
     with node.begin() as session:
         session.execute(sa.update(InstanceRow).values(received_at=TAKEN))
     return analysis
@@ -117,17 +123,18 @@ def test_what_is_not_certain_waits_for_a_person(client, node, images, changes, r
 
 
 def test_another_patient_with_the_same_accession_number_is_not_touched(client, node):
-    theirs = stored_analysis(node, patient=PatientIdentity(ISSUER, "OTHER-1"))
-    found = told(client, report(MELANOMA))
-    assert found["report_id"] is None
-    refused = client.post(f"{URL}/{found['outcome_id']}/assign", json={"report_id": theirs.id})
-    assert refused.status_code == 409 or refused.status_code == 422
-    stranger = told(client, report(MELANOMA, id="path-2", subject=subject("OTHER-1")))
+    theirs = imaged(node, patient=PatientIdentity(ISSUER, "OTHER-1"))
+    held = told(client, report(MELANOMA))
+    assert held["report_id"] is None
     mine = imaged(node)
-    assert stranger["report_id"] == theirs.id
-    told_late = told(client, report(MELANOMA, id="path-3", accession="", subject=subject("OTHER-2")))
-    wrong = client.post(f"{URL}/{told_late['outcome_id']}/assign", json={"report_id": mine.id})
-    assert wrong.status_code in (200, 422)
+    path = f"{URL}/{held['outcome_id']}/assign"
+    known = told(client, report(MELANOMA, id="path-2", accession=""))
+    assert known["report_id"] is None
+    refused = client.post(f"{URL}/{known['outcome_id']}/assign", json={"report_id": theirs.id})
+    assert refused.status_code == 422
+    assert "another patient" in refused.text
+    assert client.post(path, json={"report_id": theirs.id}).status_code == 422
+    assert client.post(path, json={"report_id": mine.id}).status_code == 200
 
 
 def test_a_person_assigns_what_is_held(client, node):
@@ -193,7 +200,9 @@ def test_a_part_that_an_amended_report_no_longer_has_is_withdrawn(client, node):
     other = {**observation(NAEVUS), "id": "b", "specimen": {"reference": "Specimen/s2"}}
     results = [{"reference": "Observation/a"}, {"reference": "Observation/b"}]
     tell(client, bundle(report(None, result=results), one, other))
-    (resource,) = tell(client, bundle(report(None, result=results[:1], version="2", status="amended"), one))["resources"]
+    (resource,) = tell(client, bundle(report(None, result=results[:1], version="2", status="amended"), one))[
+        "resources"
+    ]
     assert sorted(outcome["state"] for outcome in resource["outcomes"])[-1] == "withdrawn"
 
 

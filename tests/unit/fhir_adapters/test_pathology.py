@@ -11,7 +11,10 @@ from dermoscopy.domain import LesionClass
 from dermoscopy.errors import Rejected
 from dermoscopy.outcomes import Certainty, OutcomeStatus
 from fhir_adapters.pathology import Passed, Told, read_outcomes
-from tests.pathology import ICDO3, MELANOMA, NAEVUS, SNOMED, bundle, condition, concept, observation, report
+from tests.pathology import ICDO3, MELANOMA, NAEVUS, SNOMED, bundle, concept, condition, observation, report
+
+HL7 = "http://terminology.hl7.org/CodeSystem"
+VERIFIED = f"{HL7}/condition-ver-status"
 
 
 def only(body):
@@ -112,6 +115,13 @@ def test_a_report_of_two_specimens_is_two_outcomes():
     }
 
 
+def test_one_diagnosis_of_several_specimens_is_left_to_a_person():
+    both = {**report(MELANOMA), "specimen": [{"reference": "Specimen/s1"}, {"reference": "Specimen/s2"}]}
+    outcome = only(both).parts[0].outcome
+    assert (outcome.malignant, outcome.alone) == (None, False)
+    assert "several specimens" in outcome.doubt
+
+
 def test_specimen_and_order_say_where_when_and_by_which_number():
     specimen = {
         "resourceType": "Specimen",
@@ -123,7 +133,11 @@ def test_specimen_and_order_say_where_when_and_by_which_number():
         },
     }
     order = {"resourceType": "ServiceRequest", "id": "r1", "identifier": [{"value": "ACC-9"}]}
-    whole = {**report(MELANOMA), "specimen": [{"reference": "Specimen/s1"}], "basedOn": [{"reference": "ServiceRequest/r1"}]}
+    whole = {
+        **report(MELANOMA),
+        "specimen": [{"reference": "Specimen/s1"}],
+        "basedOn": [{"reference": "ServiceRequest/r1"}],
+    }
     outcome = only(bundle(whole, specimen, order)).parts[0].outcome
     assert outcome.diagnosed_at == datetime(2026, 11, 18, 8, 30, tzinfo=UTC)
     assert (outcome.body_site_code, outcome.laterality) == ("66643007", "L")
@@ -143,19 +157,22 @@ def test_a_condition_is_a_clinicians_word_unless_its_evidence_is_pathology():
     [
         ({**report(MELANOMA), "status": "preliminary"}, "not_final"),
         ({**report(MELANOMA), "status": "nonsense"}, "not_final"),
-        ({**report(MELANOMA), "category": [concept("http://terminology.hl7.org/CodeSystem/v2-0074", "IMG")]}, "not_pathology"),
+        ({**report(MELANOMA), "category": [concept(f"{HL7}/v2-0074", "IMG")]}, "not_pathology"),
         ({**observation(MELANOMA), "code": {"text": "?"}}, "not_pathology"),
         ({**condition(MELANOMA), "verificationStatus": {}}, "unconfirmed"),
-        ({**condition(MELANOMA), "verificationStatus": concept("http://terminology.hl7.org/CodeSystem/condition-ver-status", "differential")}, "unconfirmed"),
+        ({**condition(MELANOMA), "verificationStatus": concept(VERIFIED, "differential")}, "unconfirmed"),
     ],
-)  # fmt: skip
+)
 def test_what_tells_no_outcome_is_passed_over(body, code):
     (found,) = read_outcomes(body)
     assert isinstance(found, Passed)
     assert found.code == code
 
 
-@pytest.mark.parametrize(("stated", "status"), [("corrected", "amended"), ("entered-in-error", "entered-in-error"), ("cancelled", "entered-in-error")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("stated", "status"),
+    [("corrected", "amended"), ("entered-in-error", "entered-in-error"), ("cancelled", "entered-in-error")],
+)
 def test_status(stated, status):
     told = only({**report(MELANOMA), "status": stated})
     assert told.status == OutcomeStatus(status)
@@ -167,7 +184,9 @@ def test_a_reference_to_another_server_is_not_what_stands_under_the_same_id_here
     elsewhere = {**report(MELANOMA), "subject": {"reference": "https://other.example.org/fhir/Patient/1"}}
     (told,) = read_outcomes(elsewhere, [patient], "https://here.example.org/fhir")
     assert told.identifiers == ()
-    (told,) = read_outcomes({**elsewhere, "subject": {"reference": "Patient/1"}}, [patient], "https://here.example.org/fhir")
+    (told,) = read_outcomes(
+        {**elsewhere, "subject": {"reference": "Patient/1"}}, [patient], "https://here.example.org/fhir"
+    )
     assert told.identifiers == (("urn:mrn", "X"),)
 
 
@@ -178,6 +197,15 @@ def test_other_resources_are_refused(body):
 
 
 def test_odd_shapes_do_not_break_it():
-    for name in ("subject", "conclusionCode", "specimen", "result", "basedOn", "meta", "effectiveDateTime", "identifier"):
+    for name in (
+        "subject",
+        "conclusionCode",
+        "specimen",
+        "result",
+        "basedOn",
+        "meta",
+        "effectiveDateTime",
+        "identifier",
+    ):
         for odd in (None, [], {}, "x", 7, [["x"]], [{"coding": "no"}], {"coding": [None]}):
             read_outcomes({**copy.deepcopy(report(MELANOMA)), name: odd})
