@@ -282,6 +282,9 @@ class AnalysisItem(_Answer):
     primary: LesionClass | None = None
     confidence: float | None = None
     melanoma_risk: float | None = None
+    report_status: ReportStatus = Field(
+        description="What clinicians made of it; the class and tier are the algorithm's"
+    )
     model_version: str
     links: dict[str, str]
 

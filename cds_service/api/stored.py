@@ -189,12 +189,13 @@ def item(row: Any) -> AnalysisItem:
         primary=LesionClass(row.primary_class) if row.primary_class else None,
         confidence=row.confidence,
         melanoma_risk=row.melanoma_risk,
+        report_status=ReportStatus(row.report_status),
         model_version=f"{row.model_name}=={row.model_version}",
         links=links(row.id),
     )
 
 
-def select_items() -> sa.Select[Any, Any, Any, Any, Any, Any, Any, Any, Any]:
+def select_items() -> sa.Select[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]:
     """Query for `item`: the columns a list shows, and not the documents."""
     return sa.select(
         col(AnalysisRow.id),
@@ -204,6 +205,7 @@ def select_items() -> sa.Select[Any, Any, Any, Any, Any, Any, Any, Any, Any]:
         col(AnalysisRow.primary_class),
         col(AnalysisRow.confidence),
         col(AnalysisRow.melanoma_risk),
+        col(AnalysisRow.report_status),
         col(AnalysisRow.model_name),
         col(AnalysisRow.model_version),
     )

@@ -89,7 +89,9 @@ class TelemedicineReport(_Answer):
     conditions_detected: list[DetectedCondition] = Field(
         description="Most probable first; empty for patients and once a clinician says otherwise"
     )
-    mask_visualization_url: str | None = Field(description="PNG: the image with contour and legend")
+    mask_visualization_url: str | None = Field(
+        description="PNG: the image with contour and legend; the mask for patients"
+    )
     urgency: TriageTier
     abstention: str | None = None
     cannot_be_excluded: list[str] = Field(default_factory=list)
@@ -189,7 +191,7 @@ def telemedicine_report(
         recommendation=_recommendation(whole, withdrawn, corrected, to_patient, tier),
         segmentation=None if withdrawn or region is None else _region(region, whole, public_url),
         conditions_detected=_detected(whole.diagnosis.all_classes) if algorithm else [],
-        mask_visualization_url=None if withdrawn else f"{public_url}{whole.links['overlay']}",
+        mask_visualization_url=_picture(whole, public_url, withdrawn, to_patient),
         urgency=tier,
         abstention=whole.abstention,
         cannot_be_excluded=[CLASS_TITLES[label] for label in whole.diagnosis.prediction_set] if algorithm else [],
@@ -248,6 +250,15 @@ def _region(region: RegionStatistics, whole: AnalysisAnswer, public_url: str) ->
         bounding_box=region.bounding_box,
         mask_url=f"{public_url}{whole.links['mask']}",
     )
+
+
+def _picture(whole: AnalysisAnswer, public_url: str, withdrawn: bool, to_patient: bool) -> str | None:
+    """The legend of the overlay names class and probability: patients get the mask alone, where there is one."""
+    name = "mask" if to_patient else "overlay"
+    region = whole.segmentation.region_statistics if whole.segmentation else None
+    if withdrawn or (to_patient and region is None):
+        return None
+    return f"{public_url}{whole.links[name]}"
 
 
 def _detected(classes: Mapping[LesionClass, float]) -> list[DetectedCondition]:

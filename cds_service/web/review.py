@@ -27,7 +27,7 @@ from cds_service.web.templating import render
 from cds_service.web.visible import check_visible
 from dermoscopy.analyses import artifact_rows
 from dermoscopy.domain import ArtifactKind, LesionClass, Verdict
-from dermoscopy.reviews import reviews_of, standing
+from dermoscopy.reviews import UNREVIEWED, reviews_of, standing
 from dermoscopy.settings import Role
 from dermoscopy.tables import AnalysisRow, InstanceRow
 from dermoscopy.wording import not_excluded
@@ -266,6 +266,7 @@ def _priors(session: Session, row: AnalysisRow, site: tuple[str, str], compared:
             col(AnalysisRow.created_at),
             col(AnalysisRow.tier),
             col(AnalysisRow.primary_class),
+            col(AnalysisRow.reviews),
             col(InstanceRow.body_site_code),
             col(InstanceRow.laterality),
         )
@@ -280,18 +281,22 @@ def _priors(session: Session, row: AnalysisRow, site: tuple[str, str], compared:
         .order_by((col(AnalysisRow.id) == compared).desc(), col(AnalysisRow.created_at).desc())
         .limit(_MOST_PRIORS)
     )
-    found = [
-        {
-            "id": one.id,
-            "created_at": one.created_at,
-            "tier": one.tier,
-            "title": wording.TITLES.get(one.primary_class, "the algorithm abstains"),
-            "place": wording.place(one.body_site_code, one.laterality) or "site unknown",
-            "same": bool(site[0]) and (one.body_site_code, one.laterality) == site,
-        }
-        for one in session.execute(query)
-    ]
+    found = [_prior(session, one, site) for one in session.execute(query)]
     return sorted(found, key=lambda one: not one["same"])
+
+
+def _prior(session: Session, one: Any, site: tuple[str, str]) -> dict[str, Any]:
+    """An earlier image as clinicians left it: class and site by them where they gave one."""
+    stands = standing(reviews_of(session, one.id)) if one.reviews else UNREVIEWED
+    its = stands.body_site_code or one.body_site_code, stands.laterality or one.laterality
+    return {
+        "id": one.id,
+        "created_at": one.created_at,
+        "tier": one.tier,
+        "title": wording.called(one.primary_class, stands, "the algorithm abstains"),
+        "place": wording.place(*its) or "site unknown",
+        "same": bool(site[0]) and its == site,
+    }
 
 
 def _chosen(priors: list[dict[str, Any]], wanted: str, compared: str) -> dict[str, Any] | None:

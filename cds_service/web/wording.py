@@ -9,6 +9,7 @@ from cds_service.api.answers import Diagnosis
 from dermoscopy import codes
 from dermoscopy.domain import ReportStatus, Verdict
 from dermoscopy.overlay import CLASS_TITLES
+from dermoscopy.reviews import Standing
 
 TITLES = {label.value: title for label, title in CLASS_TITLES.items()}
 SITES = sorted(((code, site.display) for code, site in codes.SITES.items()), key=lambda pair: pair[1])
@@ -41,6 +42,15 @@ _ROWS = (
     ("colour_count", "Dermoscopic colours", "of 6"),
     ("colour_variety", "Colour variety", ""),
 )
+
+
+def called(primary: str, stands: Standing, nothing: str) -> str:
+    """The class in words: a clinician's before the algorithm's; ``nothing`` where there is none."""
+    if stands.withdrawn:
+        return "withdrawn by a clinician"
+    if stands.lesion_class:
+        return f"{TITLES[stands.lesion_class.value]}, by a clinician"
+    return TITLES[primary] if primary else nothing
 
 
 def probabilities(said: Diagnosis) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from cds_service.web.templating import render
 from dermoscopy import codes
 from dermoscopy.domain import PatientIdentity, ReportStatus, TriageTier
 from dermoscopy.ports import AuditEntry
+from dermoscopy.reviews import UNREVIEWED, reviews_of, standing
 from dermoscopy.tables import AnalysisRow, HoldRow, InstanceRow
 
 router = APIRouter(include_in_schema=False)
@@ -104,7 +105,7 @@ def search(
         )
         query = _select().where(where, *_visible(caller)).order_by(col(AnalysisRow.created_at).desc())
         found = session.execute(query.limit(MOST_OF_A_PATIENT)).all()
-        items = [_item(one, _group_of(one)) for one in found]
+        items = [_item(session, one, _group_of(one)) for one in found]
         page = _page(request, caller, session, _Wanted(status=ANY), items, searched=True)
     with node.begin() as session:
         entry = AuditEntry(
@@ -144,7 +145,7 @@ def _items(session: Session, caller: Caller, wanted: _Wanted, most: int) -> list
             narrowed.append(col(InstanceRow.body_site_code) == wanted.site)
         if rest and number == int(first):
             narrowed.append(_after(rest))
-        items += [_item(one, group) for one in _newest(session, narrowed, wanted.status, most - len(items))]
+        items += [_item(session, one, group) for one in _newest(session, narrowed, wanted.status, most - len(items))]
     return items
 
 
@@ -197,14 +198,17 @@ def _visible(caller: Caller) -> Sequence[sa.ColumnElement[bool]]:
     return (tuple_(col(AnalysisRow.issuer), col(AnalysisRow.patient_id)).in_(own),)
 
 
-def _item(row: Any, group: str) -> dict[str, Any]:
+def _item(session: Session, row: Any, group: str) -> dict[str, Any]:
+    """One line; what a clinician said stands before what the algorithm says, whose urgency orders the list."""
+    stands = standing(reviews_of(session, row.id)) if row.reviews else UNREVIEWED
+    site = stands.body_site_code or row.body_site_code, stands.laterality or row.laterality
     return {
         "id": row.id,
         "group": group,
         "created_at": row.created_at,
-        "title": wording.TITLES[row.primary_class] if row.primary_class else "abstains" if row.tier else "–",
+        "title": wording.called(row.primary_class, stands, "abstains" if row.tier else "–"),
         "melanoma_risk": row.melanoma_risk,
-        "place": wording.place(row.body_site_code, row.laterality) or "–",
+        "place": wording.place(*site) or "–",
         "status": _STATUSES[row.report_status],
     }
 

@@ -75,6 +75,7 @@ def test_a_patient_is_told_what_to_do_and_no_number(client, node, tier):
     assert said["severity"] == SEVERITY[tier]
     assert (said["confidence"], said["conditions_detected"], said["cannot_be_excluded"]) == (None, [], [])
     assert said["condition"] == UNDETERMINED
+    assert said["mask_visualization_url"] == said["segmentation"]["mask_url"]  # the overlay's legend has a number
     assert "%" not in " ".join([*said["patient"].values(), said["recommendation"], *said["characteristics"]])
 
 

@@ -93,3 +93,28 @@ def test_the_finding_of_a_failed_rendering_is_shown_as_failed(client, node):
     made = finish(node, take_in(node).analysis_id, make_finding(TriageTier.MONITOR)).id
     fail(node, made, "Unavailable: the disk is full")
     assert re.findall(r'class="tier (\w+)"', client.get("/worklist").text) == ["failed"]
+
+
+def test_a_clinicians_word_stands_before_the_algorithms(client, node):
+    """Whoever scans the list must not read "nevus" where a clinician saw a melanoma."""
+    corrected = stored_analysis(node, TriageTier.MONITOR, name="1").id
+    withdrawn = stored_analysis(node, TriageTier.MONITOR, name="2").id
+    for of, form in (
+        (corrected, {"verdict": "corrected", "lesion_class": "mel", "body_site_code": "75093004"}),
+        (withdrawn, {"verdict": "unusable"}),
+    ):
+        assert client.post(f"/analyses/{of}/reviews", data=form | {"seen": 0}, headers=HERE).status_code == 303
+    page = client.get("/worklist?status=all").text
+    shown = re.findall(r"<tr>\s*<td>.*?</td>\s*<td>(.*?)</td>.*?</td>\s*<td>(.*?)</td>", page, re.DOTALL)
+    assert [title for title, _ in shown] == ["withdrawn by a clinician", "melanoma, by a clinician"]
+    assert "Skin of back" in shown[0][1] and "Skin of back" not in shown[1][1]
+    found = client.post("/worklist", data={"patient": PATIENT.patient_id, "issuer": ISSUER}, headers=HERE).text
+    assert "melanoma, by a clinician" in found
+    listed = client.get("/api/v1/analyses").json()["analyses"]
+    assert {one["report_id"]: one["report_status"] for one in listed} == {
+        corrected: "amended",
+        withdrawn: "entered-in-error",
+    }
+    newer = stored_analysis(node, TriageTier.MONITOR, name="3").id
+    options = client.get(f"/analyses/{newer}").text
+    assert "melanoma, by a clinician" in options and "withdrawn by a clinician" in options
