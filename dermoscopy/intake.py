@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlmodel import SQLModel, select
 
-from dermoscopy.database import UnitOfWork
+from dermoscopy.database import UnitOfWork, one_at_a_time
 from dermoscopy.domain import ImageHeader, ModelReference, PatientIdentity, derive_id
 from dermoscopy.errors import Rejected
 from dermoscopy.ports import AuditEntry, AuditLog, BlobStore, WorkQueue
@@ -149,6 +149,7 @@ class Intake:
         Raises `Rejected` when the hold does not exist, is no instance, or was decided already.
         """
         with self._begin() as session:
+            one_at_a_time(session, f"hold {hold_id}")
             hold = session.get(HoldRow, hold_id)
             if hold is None or hold.kind not in _HOLD_REASONS:
                 raise Rejected(f"no held image {hold_id}")
@@ -168,7 +169,12 @@ class Intake:
             row.state = "reassigned"
             moved = replace(header_of(row), patient=patient)
             chosen = derive_id("instance", patient.issuer, patient.patient_id, row.sop_instance_uid or row.digest)
-            if session.get(InstanceRow, chosen) is None:
+            there = session.get(InstanceRow, chosen)
+            if there is not None and there.digest != row.digest:  # other bytes under this UID: these are kept beside it
+                parts = (patient.issuer, patient.patient_id, row.sop_instance_uid, row.digest)
+                chosen = derive_id("instance", *parts)
+                there = session.get(InstanceRow, chosen)
+            if there is None:
                 route = Route.from_text(row.route)
                 self._insert(session, chosen, row.digest, row.size, moved, row.source, by, hold="", route=route)
             return Receipt(chosen, self._start(session, chosen, patient), duplicate=False)
@@ -182,6 +188,8 @@ class Intake:
     def _record(
         self, session: Session, digest: str, size: int, header: ImageHeader, source: str, caller: str, route: Route
     ) -> Receipt:
+        if header.sop_instance_uid:
+            one_at_a_time(session, f"uid {header.sop_instance_uid}")
         patient = header.patient
         only_stored = route.action is Action.STORE
         instance_id = derive_id("instance", patient.issuer, patient.patient_id, header.sop_instance_uid or digest)

@@ -143,6 +143,21 @@ def test_person_decides_a_uid_conflict_for_the_same_patient(intake: Intake, begi
     assert receipt.instance_id == held.instance_id
 
 
+def test_an_image_given_to_a_patient_who_has_other_bytes_under_its_uid_is_analysed_too(
+    intake: Intake, begin: UnitOfWork, queue: RecordingQueue
+) -> None:
+    first = intake.accept(b"of Anna", header(), source="test", caller="A")
+    intake.accept(b"other bytes", header(BERT), source="test", caller="A")
+    with begin() as session:
+        hold = session.execute(select(HoldRow)).scalars().one()
+    receipt = intake.resolve_hold(hold.id, by="dr", patient=ANNA, resolution="hers as well")
+    assert receipt is not None and receipt.instance_id != first.instance_id
+    assert queue.started == [first.analysis_id, receipt.analysis_id]
+    with begin() as session:
+        row = session.get_one(InstanceRow, receipt.instance_id)
+        assert (row.patient_id, row.size, row.state) == ("1", len(b"other bytes"), "accepted")
+
+
 def test_dismissed_image_is_never_analysed(intake: Intake, begin: UnitOfWork, queue: RecordingQueue) -> None:
     intake.accept(b"pixels", header(PatientIdentity("", "")), source="test", caller="A")
     with begin() as session:
