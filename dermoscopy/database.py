@@ -49,8 +49,8 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
 def one_at_a_time(session: Session, name: str) -> None:
     """Let one transaction of this ``name`` at a time go on from here; call it before anything is read or written.
 
-    What is looked up first and written later needs it: SQLite locks at the first write only, and PostgreSQL does not show
-    what another transaction has not committed yet.
+    What is looked up first and written later needs it: SQLite locks at the first write only, and PostgreSQL does not
+    show what another transaction has not committed yet.
     """
     if session.get_bind().dialect.name == "postgresql":
         session.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
