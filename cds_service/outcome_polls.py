@@ -51,6 +51,13 @@ class OutcomePolls:
                 self.ask_due()
             except sa.exc.OperationalError as error:
                 log.warning("outcomes.poll_postponed", error=type(error).__name__)
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that are kept open between questions."""
+        for source in self._sources.values():
+            source.close()
+        self._sources.clear()
 
     def ask_due(self) -> int:
         """Ask every server that is due and that no other worker is asking; how many questions were made."""
@@ -67,9 +74,10 @@ class OutcomePolls:
         return asked
 
     def _ask_if_due(self, server: OutcomeServer, kind: str) -> bool:
-        key, now = _cursor_id(server, kind), utc_now()
+        key = _cursor_id(server, kind)
         with self._node.begin() as session:
             _first(session, key)
+            now = utc_now()
             claimed = session.execute(
                 sa.update(OutcomeCursorRow)
                 .where(
@@ -102,7 +110,9 @@ class OutcomePolls:
         return True
 
     def _ask(self, server: OutcomeServer, kind: str, since: datetime) -> tuple[datetime | None, bool, int]:
-        source = self._sources.setdefault(server.name, outcome_source(server))
+        if server.name not in self._sources:
+            self._sources[server.name] = outcome_source(server)
+        source = self._sources[server.name]
         # the cursor itself may be re-read without end where a page is full of what is known: then no step back
         page = source.changed(kind, since - OVERLAP, server.parameters)
         if not page.whole and page.newest is not None and page.newest <= since:

@@ -77,6 +77,7 @@ class OutcomeSource:
             if since is not None:
                 form["_lastUpdated"] = f"ge{instant(since)}"
             resources, more = self._search(kind, form)
+            more = more or len(resources) >= count  # not every server says that there is more
             moments = [_updated(one) for one in resources]
             if any(moment is None for moment in moments):
                 raise Rejected(f"{self._server.name} does not say when its resources changed (meta.lastUpdated)")
