@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Final
 
@@ -11,6 +12,7 @@ from dicom_listener.conformance.deployment import Context, Contexts, Deployment
 from dicom_listener.conformance.document import Section, Table, rows
 from dicom_listener.conformance.overview import FETCHER, RECEIVER, SENDER
 from dicom_listener.conformance.statuses import status_codes
+from dicom_listener.deliver import CStoreDestination
 from dicom_listener.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_listener.scp import OVERSHOOT
 from dicom_listener.server import MAX_WAITING, MAX_WAITING_PER_ADDRESS
@@ -47,7 +49,8 @@ def _parameters(deployment: Deployment) -> Table:
         ("Implementation Class UID", IMPLEMENTATION_CLASS_UID),
         ("Implementation Version Name", IMPLEMENTATION_VERSION_NAME),
         ("Maximum PDU size, as acceptor", f"{listener.max_pdu} bytes"),
-        ("Maximum PDU size, as initiator", f"{asking.max_pdu} bytes"),
+        ("Maximum PDU size, as initiator of questions", f"{asking.max_pdu} bytes"),
+        ("Maximum PDU size, as initiator of deliveries", f"{_default('max_pdu'):.0f} bytes"),
         ("Associations at a time, as acceptor", f"{listener.max_associations} in each of {_processes(deployment)}"),
         ("Associations at a time, as initiator", "one per PACS and worker process for results; one per question"),
         ("Asynchronous operations window", "not negotiated: one operation at a time"),
@@ -56,9 +59,15 @@ def _parameters(deployment: Deployment) -> Table:
         ("Time for an association request, and for silence inside a PDU", f"{listener.negotiation_timeout:g} s"),
         ("Silence after which an association ends", f"{listener.idle_timeout:g} s"),
         ("Time for an answer, as initiator of questions", f"{asking.timeout:g} s"),
+        ("Time for an answer, as initiator of deliveries", f"{_default('timeout'):g} s"),
         ("IPv4 and IPv6", "either, by `dicom_host`"),
     )
     return Table("association-parameters", "Association parameters", ("Parameter", "Value"), rows(table))
+
+
+def _default(name: str) -> float:
+    """What a destination is opened with: no setting changes it."""
+    return float(inspect.signature(CStoreDestination).parameters[name].default)
 
 
 def _processes(deployment: Deployment) -> str:
@@ -101,7 +110,8 @@ def _sender(deployment: Deployment, contexts: Contexts) -> Section:
         SENDER,
         (
             f"Initiates associations as `{deployment.settings.ae_title}` when a result is due. One is kept open "
-            "between objects and released after 10 s without one. An abstract syntax in a context for each compressed "
+            f"between objects and released after {_default('idle_seconds'):g} s without one. An abstract "
+            "syntax in a context for each compressed "
             "transfer syntax lets the PACS accept each by itself.",
             _contexts("storage-contexts", "Proposed for storage and verification", contexts.stored),
             _contexts("commitment-contexts", "Proposed to ask for storage commitment", contexts.committed),

@@ -23,7 +23,7 @@ TITLES: Final = {
     ArtifactKind.REJECTION_NOTE: "Rejection note",
 }
 WHEN: Final = {
-    ArtifactKind.SOURCE: "a picture came over HTTP as PNG or JPEG, so that results have something to refer to",
+    ArtifactKind.SOURCE: "a picture came as PNG or JPEG; patient, accession number, site and side are as given with it",
     ArtifactKind.SEG: "a lesion was found, or a clinician outlined one",
     ArtifactKind.SR: "an image was analysed, and anew at each amendment",
     ArtifactKind.SECONDARY_CAPTURE: "an image was analysed, and anew at each amendment",

@@ -112,7 +112,7 @@ def _sets(contexts: Contexts) -> Table:
 
 def _dimse(deployment: Deployment) -> Table:
     table = (
-        ("Verification", VERIFICATION, deployment.sends, YES),
+        ("Verification", VERIFICATION, OFF, YES),
         ("Storage", "see 1.1", deployment.sends, YES),
         ("Storage Commitment", COMMITMENT_CLASS, deployment.asks_commitment, YES),
         ("Query (Study Root)", STUDY_ROOT_FIND, deployment.queries, NO),

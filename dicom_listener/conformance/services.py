@@ -61,9 +61,11 @@ def _dimse(deployment: Deployment) -> Iterator[Section]:
     yield Section(
         "5.2.1",
         "Verification service",
-        (f"The {RECEIVER} answers every C-ECHO of an accepted association. The {SENDER} asks by C-ECHO to say "
-         "whether a PACS is there.",),
-    )  # fmt: skip
+        (
+            f"The {RECEIVER} answers every C-ECHO of an accepted association. The {SENDER} proposes the SOP class "
+            "beside those of storage; the service sends no C-ECHO by itself.",
+        ),
+    )
     yield Section(
         "5.2.2",
         "Storage service",

@@ -92,8 +92,8 @@ def test_a_pacs_that_is_sent_to_asked_for_commitment_and_queried() -> None:
         return [scu for _, _, scu, _ in document.tables()["dimse-services"].rows][:6]
 
     assert users(before) == ["O"] * 6
-    assert users(sent) == ["Y", "Y", "O", "O", "O", "O"]
-    assert users(every) == ["Y", "Y", "Y", "Y", "O", "Y"]
+    assert users(sent) == ["O", "Y", "O", "O", "O", "O"]
+    assert users(every) == ["O", "Y", "Y", "Y", "O", "Y"]
     assert row(every, "remote-entities", "pacs")[1:6] == ("ARCHIVE", "pacs.example:104", "yes", "yes", "get")
     assert any(found[1:3] == ("out", "104") for found in every.tables()["ports"].rows)
 
