@@ -129,6 +129,19 @@ class CardWriter:
             f"/analyses/{analysis.id}",
         )
 
+    def more_failed(self, analyses: Sequence[AnalysisSummary]) -> Card:
+        """Failed analyses beyond the ones that have a card of their own."""
+        count = len(analyses)
+        what = "1 further dermoscopy image" if count == 1 else f"{count} further dermoscopy images"
+        return self._card(
+            derive_id("card", self._service, "more-failed", *sorted(a.id for a in analyses)),
+            f"{what} could not be analysed: look at {'it' if count == 1 else 'them'} yourself",
+            "warning",
+            f"The images are kept; this says nothing about any lesion.\n\n_{DISCLAIMER}_",
+            "Open the worklist",
+            "/worklist",
+        )
+
     def held(self, instance_ids: Sequence[str]) -> Card:
         """Images that a person must decide about before they are analysed."""
         count = len(instance_ids)

@@ -67,7 +67,7 @@ def take_in(call: Call, request: HookRequest, chart: Chart, ends: float) -> Take
         details["passed_over"] = dict(found.passed_over)
     server = request.fhir_server or ""
     with call.node.begin() as session:
-        new = _unknown(session, server, found.images)
+        new = _unknown(session, call.node, chart, server, found.images)
     if not new:
         return TakenIn(details=details)
     refused: list[tuple[str, str]] = []
@@ -140,8 +140,12 @@ def _resources(call: Call, request: HookRequest, ends: float, details: dict[str,
     return found
 
 
-def _unknown(session: Session, server: str, images: Sequence[ChartImage]) -> list[ChartImage]:
-    """Images that never came here: not from this chart, and not by DICOM."""
+def _unknown(session: Session, node: Node, chart: Chart, server: str, images: Sequence[ChartImage]) -> list[ChartImage]:
+    """Images that never came here: not from this chart, and not by DICOM.
+
+    One that stands here as another patient's counts as unknown: what is then refused or held tells a person so, while
+    passing it over would show this patient no card and no reason.
+    """
     if not images:
         return []
     keys = {image.key(server) for image in images}
@@ -149,11 +153,16 @@ def _unknown(session: Session, server: str, images: Sequence[ChartImage]) -> lis
     uids = {image.sop_instance_uid for image in images if image.sop_instance_uid}
     held: set[str] = set()
     if uids:
-        rows = (
-            sa.select(col(InstanceRow.sop_instance_uid)).where(col(InstanceRow.sop_instance_uid).in_(uids)),
-            sa.select(col(ArtifactRow.uid)).where(col(ArtifactRow.uid).in_(uids)),
+        whose = {node.issuers.canonical(one) for one in chart.identities}
+        rows = sa.select(col(InstanceRow.sop_instance_uid), col(InstanceRow.issuer), col(InstanceRow.patient_id)).where(
+            col(InstanceRow.sop_instance_uid).in_(uids)
         )
-        held = {uid for query in rows for uid in session.execute(query).scalars()}
+        for uid, issuer, patient_id in session.execute(rows):
+            stands = PatientIdentity(issuer, patient_id)
+            if not stands.known or node.issuers.canonical(stands) in whose:
+                held.add(uid)
+        made = sa.select(col(ArtifactRow.uid)).where(col(ArtifactRow.uid).in_(uids))
+        held |= set(session.execute(made).scalars())
     once = {image.key(server): image for image in images}
     return [i for key, i in once.items() if key not in known and i.sop_instance_uid not in held]
 

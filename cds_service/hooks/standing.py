@@ -26,7 +26,6 @@ from dermoscopy.reviews import reviews_of
 from dermoscopy.tables import InstanceRow
 
 HIGH_RISK = (TriageTier.URGENT, TriageTier.EXPEDITED)
-MAX_FAILED = 10
 _URGENCY = {tier: rank for rank, tier in enumerate(TriageTier)}
 
 
@@ -134,7 +133,7 @@ def records_of(session: Session, patients: Sequence[PatientIdentity]) -> Records
     return Records(
         findings=tuple(s for s in standing if s.status is not ReportStatus.ENTERED_IN_ERROR),
         withdrawn=tuple(s for s in standing if s.status is ReportStatus.ENTERED_IN_ERROR),
-        failed=tuple(failed[:MAX_FAILED]),
+        failed=tuple(failed),
         under_way=tuple(a for a in newest.values() if a.state not in READY and a.state != "failed"),
         held=tuple(_held_instances(session, patients)),
     )

@@ -10,6 +10,8 @@ from cds_service.hooks.standing import Standing
 ID = "dermoscopy-triage"
 MAX_FINDINGS = 10
 """Findings with a card of their own; the rest share one."""
+MAX_FAILED = 10
+"""The same for failed analyses."""
 
 
 def answer(case: Case) -> list[Told]:
@@ -29,7 +31,9 @@ def answer(case: Case) -> list[Told]:
 def unfinished(case: Case, writer: CardWriter) -> list[Told]:
     """Cards for images that have no result: failed, held, refused, not fetched, under way."""
     records, images = case.records, case.images
-    told = [Told(writer.failed(one), f"failed {one.id}", one.id, alone=True) for one in records.failed]
+    told = [Told(writer.failed(one), f"failed {one.id}", one.id, alone=True) for one in records.failed[:MAX_FAILED]]
+    if rest := records.failed[MAX_FAILED:]:
+        told.append(_about(writer.more_failed(rest)))
     if records.held:
         told.append(_about(writer.held(records.held)))
     if images.refused:

@@ -197,6 +197,14 @@ def test_a_failed_analysis_is_told(client, node):
     assert "the network gave no numbers" in card["detail"]
 
 
+def test_more_failures_than_have_a_card_are_counted(client, node):
+    for number in range(12):
+        fail(node, take_in(node, name=str(number)).analysis_id)
+    shown = cards(client)
+    assert len(shown) == 11
+    assert shown[-1]["summary"] == "2 further dermoscopy images could not be analysed: look at them yourself"
+
+
 def test_a_held_image_is_told(client, node):
     stored_analysis(node, TriageTier.MONITOR)
     assert node.intake.accept(b"other", make_header(), source="test", caller="test").hold == "uid_conflict"

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from cds_service.hooks import images
-from dermoscopy.domain import TriageTier
+from dermoscopy.domain import PatientIdentity, TriageTier
 from dermoscopy.overlay import encode_png
 from dermoscopy.settings import ApiToken, ImageServer, Role
 from dermoscopy.tables import AnalysisRow, ChartImageRow, InstanceRow
@@ -332,6 +332,13 @@ class TestStudies:
         take_in(node, sop_instance_uid=self.UID)
         cards(client, **prefetch(studies=searchset(self.study())))
         assert ehr.asked == []
+
+    @pytest.mark.parametrize(("stated", "told"), [("TEST-0043", "another patient"), ("TEST-0042", "wait")])
+    def test_what_stands_here_as_another_patients_is_not_passed_over_in_silence(self, client, node, ehr, stated, told):
+        take_in(node, PatientIdentity("HOSPITAL-A", "TEST-0043"), sop_instance_uid=self.UID)
+        self.wado(ehr, self.dicom(patient=stated))
+        (card,) = cards(client, **prefetch(studies=searchset(self.study())))
+        assert told in card["summary"] + card["detail"] and card["indicator"] == "warning"
 
     def test_an_object_of_another_patient_is_refused(self, client, node, ehr):
         self.wado(ehr, self.dicom(patient="TEST-0043"))
