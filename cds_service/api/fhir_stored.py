@@ -6,7 +6,7 @@ Newest analyses come first, so that a page behind another never shifts when new 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,6 +28,8 @@ from fhir_adapters.facade_matching import Span, allows, matches
 MOST_READ = 500
 """Bundles that one page reads; where filters leave little, a page may be short, and its next link goes on."""
 _BLOCK = 100
+_UUID_ROOT = "2.25."
+"""PS3.5 B.2; `dermoscopy.domain.derive_uid` makes no others."""
 _BUNDLE = ArtifactKind.FHIR_BUNDLE.value
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -78,21 +80,30 @@ def stored_at() -> sa.ColumnElement[datetime]:
 
 
 def present() -> Rows:
-    """Every analysis whose results may be shown, with its present bundle; rows as `read_row` takes them."""
-    return (
-        sa.select(
-            col(AnalysisRow.id),
-            col(AnalysisRow.rendered_revision),
-            stored_at(),
-            col(AnalysisRow.created_at),
-            col(AnalysisRow.issuer),
-            col(AnalysisRow.patient_id),
-            col(ArtifactRow.digest),
+    """Every analysis whose results may be shown, with its present bundle; rows as `read_row` takes them.
+
+    The bundle is looked up for each analysis, and not joined: SQLite would go through all artifacts and sort, instead
+    of going along the index of times until a page is full.
+    """
+    bundle = (
+        sa.select(col(ArtifactRow.digest))
+        .where(
+            col(ArtifactRow.analysis_id) == col(AnalysisRow.id),
+            col(ArtifactRow.kind) == _BUNDLE,
+            col(ArtifactRow.current),
         )
-        .join(ArtifactRow, col(ArtifactRow.analysis_id) == col(AnalysisRow.id))
-        .join(InstanceRow, col(InstanceRow.id) == col(AnalysisRow.instance_id))
-        .where(col(AnalysisRow.state).in_(READY), col(ArtifactRow.kind) == _BUNDLE, col(ArtifactRow.current))
+        .correlate(AnalysisRow)
+        .scalar_subquery()
     )
+    return sa.select(
+        col(AnalysisRow.id),
+        col(AnalysisRow.rendered_revision),
+        stored_at(),
+        col(AnalysisRow.created_at),
+        col(AnalysisRow.issuer),
+        col(AnalysisRow.patient_id),
+        bundle,
+    ).where(col(AnalysisRow.state).in_(READY), bundle.is_not(None))
 
 
 def read_row(row: Any) -> Stored:
@@ -227,24 +238,44 @@ def selected(asked: Asked, patients: Sequence[PatientIdentity] | None) -> Rows:
     named += [{analysis_of(one.partition("/")[2]) for one in several} for several in asked.targets]
     for several in named:
         query = query.where(col(AnalysisRow.id).in_(several))
-    for studies in asked.studies:  # a picture that was wrapped has a study that is derived, and stands in no column
-        query = query.where(col(InstanceRow.study_instance_uid).in_({*studies, ""}))
+    for studies in asked.studies:
+        query = query.where(col(AnalysisRow.instance_id).in_(_instances_of(studies)))
     for span in asked.moments:
         query = query.where(_within(col(AnalysisRow.created_at), span))
     for span in asked.updated:
         query = query.where(_within(stored_at(), span))
+    for element, tokens in asked.tokens:
+        if (asked.served.name, element) == ("DiagnosticReport", "status"):
+            said = col(AnalysisRow.report_status).in_(
+                {one.code for one in tokens}
+            )  # ahead of what is drawn, if not equal
+            query = query.where(sa.or_(said, col(AnalysisRow.reviews) > col(AnalysisRow.rendered_revision)))
     for tokens in asked.identifiers:
         codes = {one.code for one in tokens}
         if asked.served.name == "DiagnosticReport":
-            query = query.where(col(ArtifactRow.uid).in_(codes))
+            query = query.where(col(AnalysisRow.id).in_(_holding(codes)))
         elif asked.served.name == "ImagingStudy":
             uids = {code.removeprefix("urn:oid:") for code in codes}
-            query = query.where(col(InstanceRow.study_instance_uid).in_({*uids, ""}))
+            query = query.where(col(AnalysisRow.instance_id).in_(_instances_of(uids)))
         elif all(code.startswith("urn:oid:") for code in codes) and asked.served.name in ("DocumentReference", "Media"):
             uids = {code.removeprefix("urn:oid:") for code in codes}
-            holding = sa.select(col(ArtifactRow.analysis_id)).where(col(ArtifactRow.uid).in_(uids))
-            query = query.where(col(AnalysisRow.id).in_(holding))
+            query = query.where(col(AnalysisRow.id).in_(_holding(uids)))
     return query
+
+
+def _instances_of(studies: Iterable[str]) -> sa.Select[str]:
+    """Images of these studies; and those without one, where a study may be that of a picture that was wrapped.
+
+    Such a study's UID is derived from the image and stands in no column, but always under the root of UUIDs.
+    """
+    wanted = set(studies)
+    if any(uid.startswith(_UUID_ROOT) for uid in wanted):
+        wanted.add("")
+    return sa.select(col(InstanceRow.id)).where(col(InstanceRow.study_instance_uid).in_(wanted))
+
+
+def _holding(uids: Iterable[str]) -> sa.Select[str]:
+    return sa.select(col(ArtifactRow.analysis_id)).where(col(ArtifactRow.uid).in_(set(uids)))
 
 
 def _within(column: Any, span: Span) -> sa.ColumnElement[bool]:

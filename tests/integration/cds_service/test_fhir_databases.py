@@ -54,7 +54,10 @@ def test_search_versions_and_export_on_postgresql(clinic: Clinic) -> None:
         "amended",
         "entered-in-error",
     ]
+    (study,) = client.get(f"/fhir/{oldest['imagingStudy'][0]['reference']}").json()["identifier"]
     for name, value, number in (
+        ("study", study["value"], 1),  # of a picture that was wrapped: derived, and in no column
+        ("study", f"{study['value']}1", 0),
         ("_lastUpdated", f"ge{before:%Y-%m-%dT%H:%M:%S}Z", 4),
         ("_lastUpdated", "lt2001", 0),
         ("date", f"ge{before:%Y-%m-%d}", 4),

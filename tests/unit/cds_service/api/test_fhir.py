@@ -198,6 +198,15 @@ def test_an_amended_report_is_a_new_version_and_the_first_one_stays(client, node
     assert matches(client.get("/fhir/DiagnosticReport", params={"_lastUpdated": f"gt{before['meta']['lastUpdated']}"}))
 
 
+def test_a_status_is_that_of_the_report_and_not_of_a_review_that_is_not_drawn_yet(client, node):
+    analysis = reported(node)
+    with node.begin() as session:
+        row = session.get_one(AnalysisRow, analysis.id)
+        row.reviews, row.report_status = 1, "final"
+    assert matches(client.get("/fhir/DiagnosticReport", params={"status": "preliminary"}))
+    assert not matches(client.get("/fhir/DiagnosticReport", params={"status": "final"}))
+
+
 def test_a_withdrawn_report_is_entered_in_error(client, node):
     analysis = reported(node)
     amended(node, analysis, Verdict.UNUSABLE)
