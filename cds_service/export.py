@@ -36,7 +36,6 @@ from cds_service.export_gate import (
     first,
 )
 from cds_service.export_labels import (
-    CLINICIAN,
     Said,
     described,
     lesion_of,
@@ -49,12 +48,13 @@ from cds_service.node import Node
 from dermoscopy.analyses import load_analysis, load_source
 from dermoscopy.domain import Analysis, DermoscopicImage, Mask, PatientIdentity, SourceObject
 from dermoscopy.errors import BlobCorrupted, Misconfigured, Rejected
+from dermoscopy.outcomes import OutcomeState
 from dermoscopy.outline import outline_mask
 from dermoscopy.overlay import encode_mask, encode_png
 from dermoscopy.ports import AuditEntry
 from dermoscopy.pseudonyms import Pseudonyms, open_pseudonyms
 from dermoscopy.reviews import reviews_of
-from dermoscopy.tables import AnalysisRow, InstanceRow, utc_now
+from dermoscopy.tables import AnalysisRow, InstanceRow, OutcomeRow, utc_now
 from dicom_listener.decode import decode
 from dicom_listener.deidentify import Identity, deidentify
 from dicom_listener.deidentify_table import Retained, claimed
@@ -217,7 +217,9 @@ class _Writing:
         query = select(AnalysisRow).where(AnalysisRow.instance_id == instance_id, col(AnalysisRow.document) != "")
         rows = session.execute(query.order_by(col(AnalysisRow.created_at).desc(), col(AnalysisRow.id))).scalars().all()
         analysis = load_analysis(session, self._node.blobs, rows[0].id) if rows else None
-        said = said_of([(one, reviews_of(session, one.id)) for one in rows])
+        matched = (OutcomeRow.state == OutcomeState.MATCHED, col(OutcomeRow.analysis_id).in_([one.id for one in rows]))
+        outcomes = session.execute(select(OutcomeRow).where(*matched)).scalars().all()
+        said = said_of([(one, reviews_of(session, one.id)) for one in rows], outcomes)
         approved = not self._asked.include.isdisjoint({instance_id, *(one.id for one in rows)})
         return _Candidate(row, analysis, said, approved)
 
@@ -261,7 +263,7 @@ class _Writing:
             **described(dataset, self._asked.retained, days),
         }
         if said.lesion_class is not None:
-            columns.update(dx=said.lesion_class.value, dx_type=CLINICIAN)
+            columns.update(dx=said.lesion_class.value, dx_type=said.dx_type)
         outline = _outline(said, image)
         if outline is not None:
             columns["mask"] = self._put(f"masks/{name}.png", encode_mask(outline))

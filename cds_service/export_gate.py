@@ -38,7 +38,7 @@ WORDS: Final[Mapping[str, str]] = {
     HELD: "it waits for a person (cds holds)",
     WITHDRAWN: "a clinician said that it must not be used",
     UNREADABLE: "it cannot be decoded",
-    NOT_REVIEWED: "no clinician has said what it shows (--reviewed-only)",
+    NOT_REVIEWED: "nobody has said what it shows (--reviewed-only)",
 }
 _DOUBTED: Final = ("not_dermoscopy", "unlike_training", "no_lesion")
 _CLINICAL: Final = frozenset({VL_PHOTOGRAPHIC, VL_ENDOSCOPIC})

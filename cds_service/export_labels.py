@@ -16,9 +16,10 @@ from pydicom.dataset import Dataset
 
 from dermoscopy.codes import SITES
 from dermoscopy.domain import LesionClass, Review, Verdict
+from dermoscopy.outcomes import Certainty
 from dermoscopy.pseudonyms import Pseudonyms
 from dermoscopy.reviews import Standing, standing
-from dermoscopy.tables import AnalysisRow, InstanceRow
+from dermoscopy.tables import AnalysisRow, InstanceRow, OutcomeRow
 from dicom_listener.deidentify import moved_date
 from dicom_listener.deidentify_kept import kept
 from dicom_listener.deidentify_table import Retained
@@ -41,6 +42,8 @@ COLUMNS = (
 )
 CLINICIAN = "clinician"
 """``dx_type`` of a class that a clinician gave or confirmed."""
+DX_TYPES: Mapping[Certainty, str] = {Certainty.HISTOPATHOLOGY: "histo", Certainty.FOLLOW_UP: "follow_up"}
+"""``dx_type`` of a class that was found out, as HAM10000 writes it; the surer first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +52,32 @@ class Said:
 
     lesion_class: LesionClass | None
     standing: Standing
+    dx_type: str = CLINICIAN
 
     @property
     def reviewed(self) -> bool:
-        return self.standing.last is not None
+        """Whether a person said anything that stands: in a review, or in a report of pathology or follow-up."""
+        return self.standing.last is not None or self.dx_type != CLINICIAN
 
 
-def said_of(analyses: Sequence[tuple[AnalysisRow, Sequence[Review]]]) -> Said:
-    """What stands of an image that one or several models looked at: by the analysis that was reviewed last.
+def said_of(analyses: Sequence[tuple[AnalysisRow, Sequence[Review]]], outcomes: Sequence[OutcomeRow] = ()) -> Said:
+    """What stands of an image that one or several models looked at: what was found out, else what clinicians said.
 
-    A confirmation confirms the class that the algorithm called; where it called none, none is known.
+    Pathology goes before follow-up, and both before a clinician's word. Where findings disagree, are in doubt or are of
+    no class that is known here, there is no label: then the clinician's word is no longer one either.
     """
+    said = _said_in_reviews(analyses)
+    for certainty, dx_type in DX_TYPES.items():
+        found = [one for one in outcomes if one.certainty == certainty]
+        if found:
+            classes = {"" if one.doubt else one.lesion_class for one in found}
+            label = classes.pop() if len(classes) == 1 else ""
+            return Said(LesionClass(label) if label else None, said.standing, dx_type)
+    return said
+
+
+def _said_in_reviews(analyses: Sequence[tuple[AnalysisRow, Sequence[Review]]]) -> Said:
+    """By the analysis that was reviewed last. A confirmation confirms the class that the algorithm called, if any."""
     reviewed = [
         (now.last.at, row, now)
         for row, reviews in analyses

@@ -27,9 +27,9 @@ SCALES = (2.0, 1.0, 0.5, 0.25)
 """Scales, so that letters of 4 to 104 pixels are found."""
 WORKING_SIDE = 1600
 """Longer side of the picture at scale 1."""
-LEAST_CONTRAST = 40
-"""Grey levels by which a stroke differs from what surrounds it."""
-FEWEST_LETTERS = 3
+STANDS_OUT = ((40, 3), (30, 5))
+"""Grey levels by which a stroke differs from what surrounds it, and letters in a row that make writing then: of faint
+ones it takes more."""
 SURROUND_TOLERANCE = 6
 """Grey levels between neighbouring pixels that still belong to one even surround."""
 LEAST_SURROUND = 0.02
@@ -124,9 +124,13 @@ def _even_border(small: UInt8) -> npt.NDArray[np.bool_]:
 
 
 def _channels(shown: UInt8) -> tuple[UInt8, ...]:
-    """Where writing of any colour stands out on skin: grey for most, red for green letters, blue for yellow ones."""
+    """Where writing of any colour stands out on skin: grey for most, single channels for letters of other colours.
+
+    The last is how much greener than red a pixel is: skin never is, and letters often are.
+    """
     grey = np.asarray(cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-    return grey, np.ascontiguousarray(shown[..., 0]), np.ascontiguousarray(shown[..., 2])
+    red, green, blue = (np.ascontiguousarray(shown[..., index]) for index in range(3))
+    return grey, red, blue, np.asarray(cv2.subtract(green, red), dtype=np.uint8)
 
 
 def _lines(plane: UInt8) -> list[tuple[int, int, int, int]]:
@@ -135,12 +139,13 @@ def _lines(plane: UInt8) -> list[tuple[int, int, int, int]]:
     kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (HEIGHTS[0] + 2, HEIGHTS[0] + 2))
     for way in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
         strokes = np.asarray(cv2.morphologyEx(plane, way, kernel), dtype=np.uint8)
-        found += _rows(_letters(strokes))
+        for contrast, fewest in STANDS_OUT:
+            found += _rows(_letters(strokes, contrast), fewest)
     return found
 
 
-def _letters(strokes: UInt8) -> list[Letter]:
-    marks = np.asarray(strokes >= LEAST_CONTRAST, dtype=np.uint8)
+def _letters(strokes: UInt8, contrast: int) -> list[Letter]:
+    marks = np.asarray(strokes >= contrast, dtype=np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(marks, connectivity=8)
     letters = []
     for index in range(1, count):
@@ -148,7 +153,7 @@ def _letters(strokes: UInt8) -> list[Letter]:
         if not HEIGHTS[0] <= height <= HEIGHTS[1] or width > 2.2 * height or area < 6:
             continue
         part = labels[top : top + height, left : left + width] == index
-        if not _crisp(strokes[top : top + height, left : left + width], part):
+        if not _crisp(strokes[top : top + height, left : left + width], part, contrast):
             continue
         points = cv2.findNonZero(part.astype(np.uint8))
         hull = cv2.contourArea(cv2.convexHull(points)) + 0.5 * (width + height)
@@ -157,13 +162,13 @@ def _letters(strokes: UInt8) -> list[Letter]:
     return letters
 
 
-def _crisp(strength: UInt8, part: npt.NDArray[np.bool_]) -> bool:
+def _crisp(strength: UInt8, part: npt.NDArray[np.bool_], contrast: int) -> bool:
     """Whether a mark has one strength over most of its length, as a drawn stroke has and a shadow has not."""
     values = strength[part].astype(np.float32)
-    return float(np.percentile(values, 75)) >= 1.4 * LEAST_CONTRAST
+    return float(np.percentile(values, 75)) >= 1.4 * contrast
 
 
-def _rows(letters: list[Letter]) -> list[tuple[int, int, int, int]]:
+def _rows(letters: list[Letter], fewest: int) -> list[tuple[int, int, int, int]]:
     """Boxes around letters that stand in a row, near each other and alike in height."""
     letters = sorted(letters, key=lambda one: one.left)
     taken: set[int] = set()
@@ -182,7 +187,7 @@ def _rows(letters: list[Letter]) -> list[tuple[int, int, int, int]]:
             if alike and level and gap >= -0.2 * letter.height:
                 row.append(index)
         members = [letters[index] for index in row]
-        if len(members) >= FEWEST_LETTERS and sum(not one.compact for one in members) >= 2:
+        if len(members) >= fewest and sum(not one.compact for one in members) >= 2:
             taken.update(row)
             boxes.append(
                 (

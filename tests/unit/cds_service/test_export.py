@@ -23,7 +23,8 @@ from cds_service.export_gate import clean, doubts_of_object, may_show_face
 from cds_service.node import Node
 from dermoscopy.domain import LesionClass, PatientIdentity, Reason, Verdict, derive_id
 from dermoscopy.errors import Misconfigured, Rejected
-from dermoscopy.tables import AnalysisRow, InstanceRow, ReviewRow
+from dermoscopy.outcomes import Certainty, OutcomeState
+from dermoscopy.tables import AnalysisRow, InstanceRow, OutcomeRow, ReviewRow
 from dicom_listener.decode import decode
 from dicom_listener.deidentify_table import Retained
 from dicom_listener.header import read_header, read_picture_header
@@ -229,7 +230,7 @@ def test_a_person_approves_doubts_by_name_and_nothing_else(node: Node, tmp_path:
 
 
 def test_writing_around_the_field_is_blacked_and_the_image_leaves(node: Node, tmp_path: Path) -> None:
-    pixels = cv2.resize(drawn_lesion().pixels, (400, 400))
+    pixels = np.asarray(cv2.resize(drawn_lesion().pixels, (400, 400)), dtype=np.uint8)
     y, x = np.mgrid[0:400, 0:400]
     pixels[(y - 200) ** 2 + (x - 200) ** 2 > 185**2] = 0
     cv2.putText(pixels, "DOE J", (4, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
@@ -304,3 +305,42 @@ def test_the_class_is_what_a_clinician_gave(node: Node, tmp_path: Path) -> None:
     run(node, tmp_path / "out")
     assert [row["dx"] for row in rows_of(tmp_path / "out" / "unlabelled.csv")] == [""]
     assert LesionClass.MEL.value not in (tmp_path / "out" / "labels.csv").read_text(encoding="utf-8")
+
+
+def outcome(node: Node, instance_id: str, number: int, certainty: Certainty, label: str, doubt: str = "") -> None:
+    with node.begin() as session:
+        row = session.execute(select(AnalysisRow).where(AnalysisRow.instance_id == instance_id)).scalar_one()
+        session.add(
+            OutcomeRow(
+                id=f"{row.id}-{number}",
+                source_key="k",
+                part="1",
+                origin="ZZPLANTED",
+                resource_type="DiagnosticReport",
+                version="1",
+                status="final",
+                state=OutcomeState.MATCHED.value,
+                analysis_id=row.id,
+                certainty=certainty.value,
+                lesion_class=label,
+                diagnosis="ZZPLANTED words",
+                doubt=doubt,
+                received_at=NOW,
+            )
+        )
+
+
+def test_what_was_found_out_goes_before_what_was_said(node: Node, tmp_path: Path) -> None:
+    said, found, followed, unsure, torn = (take(node, SOPInstanceUID=f"1.2.{n}") for n in range(5))
+    for one in (said, found, followed, unsure, torn):
+        review(node, one, Verdict.CORRECTED, lesion_class="df")
+    outcome(node, found, 1, Certainty.HISTOPATHOLOGY, "bcc")
+    outcome(node, found, 2, Certainty.FOLLOW_UP, "nv")
+    outcome(node, followed, 1, Certainty.FOLLOW_UP, "nv")
+    outcome(node, unsure, 1, Certainty.HISTOPATHOLOGY, "mel", doubt="two diagnoses")
+    outcome(node, torn, 1, Certainty.HISTOPATHOLOGY, "mel")
+    outcome(node, torn, 2, Certainty.HISTOPATHOLOGY, "nv")
+    run(node, tmp_path / "out", reviewed_only=True)
+    labels = sorted((row["dx"], row["dx_type"]) for row in rows_of(tmp_path / "out" / "labels.csv"))
+    assert labels == [("bcc", "histo"), ("df", "clinician"), ("nv", "follow_up")]
+    assert len(rows_of(tmp_path / "out" / "unlabelled.csv")) == 2

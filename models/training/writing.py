@@ -1,4 +1,4 @@
-"""How often writing in pictures is found, and how often there is none: ``python -m models.evaluation.writing DATA``.
+"""How often writing in pictures is found, and how often there is none: ``python -m models.training.writing DATA``.
 
 Pictures of the project's data folder are taken as they are (nobody wrote into them) and once more with a caption of a
 name, a date or a number drawn in a common font, size and colour, half of them compressed as JPEG afterwards.
