@@ -13,13 +13,14 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 from opentelemetry import metrics, propagate, trace
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlmodel import SQLModel, select
 
 from dermoscopy.database import UnitOfWork, one_at_a_time
 from dermoscopy.domain import ImageHeader, ModelReference, PatientIdentity, derive_id
-from dermoscopy.errors import Rejected
+from dermoscopy.errors import Rejected, Unavailable
 from dermoscopy.ports import AuditEntry, AuditLog, BlobStore, WorkQueue
 from dermoscopy.routing import EVERYTHING, Action, Route
 from dermoscopy.tables import AnalysisRow, HoldRow, InstanceRow, utc_now
@@ -28,6 +29,9 @@ from dermoscopy.workqueue import ANALYSE
 log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer(__name__)
 _received = metrics.get_meter(__name__).create_counter("cds_instances_received", description="images taken in")
+
+DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
+"""What SQLAlchemy raises when the database cannot be reached, is locked for too long, or goes away in the middle."""
 
 NO_PATIENT = "no_patient_id"
 UID_CONFLICT = "uid_conflict"
@@ -95,18 +99,16 @@ class Intake:
 
         Where ``route`` says so it is kept and not analysed, and never held: nothing would be said of a patient.
         ``data`` is a DICOM dataset without file meta information or a PNG or JPEG file. Raises `StorageFull` (nothing
-        was kept) or a database error (nothing was promised).
+        was kept) or `Unavailable` (the database is away, nothing was promised).
         """
         with _tracer.start_as_current_span("intake.accept", attributes={"cds.source": source}) as span:
             digest = self._blobs.put(data)
             header = self._with_issuer(header)
             arguments = (digest, len(data), header, source, caller, route)
             try:
-                with self._begin() as session:
-                    receipt = self._record(session, *arguments)
-            except IntegrityError:  # another thread or process recorded the same object first
-                with self._begin() as session:
-                    receipt = self._record(session, *arguments)
+                receipt = self._recorded(*arguments)
+            except DATABASE_AWAY as error:  # the sender must hear that it may send again
+                raise Unavailable("the database is away, nothing was kept: send again later", retry_after=5) from error
             span.set_attribute("cds.instance_id", receipt.instance_id)
             _received.add(1, {"source": source, "outcome": receipt.hold or _outcome(receipt)})
             log.info(
@@ -184,6 +186,14 @@ class Intake:
         if patient.issuer or not patient.known or not self._default_issuer:
             return header
         return replace(header, patient=PatientIdentity(self._default_issuer, patient.patient_id))
+
+    def _recorded(self, *arguments: Any) -> Receipt:
+        try:
+            with self._begin() as session:
+                return self._record(session, *arguments)
+        except IntegrityError:  # another thread or process recorded the same object first
+            with self._begin() as session:
+                return self._record(session, *arguments)
 
     def _record(
         self, session: Session, digest: str, size: int, header: ImageHeader, source: str, caller: str, route: Route

@@ -1,10 +1,14 @@
 """The one door in. The work queue records instead of starting work: the durable one has its own tests."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlmodel import select
 
@@ -13,7 +17,7 @@ from audit.tables import AuditLeaf
 from dermoscopy.blobs import FolderBlobStore
 from dermoscopy.database import UnitOfWork
 from dermoscopy.domain import ImageHeader, ModelReference, PatientIdentity
-from dermoscopy.errors import Rejected, StorageFull, UnreadableObject
+from dermoscopy.errors import Rejected, StorageFull, Unavailable, UnreadableObject
 from dermoscopy.intake import NO_PATIENT, PATIENT_CONFLICT, SEVERAL_FRAMES, UID_CONFLICT, Intake
 from dermoscopy.routing import Action, Route
 from dermoscopy.tables import AnalysisRow, HoldRow, InstanceRow
@@ -156,6 +160,29 @@ def test_an_image_given_to_a_patient_who_has_other_bytes_under_its_uid_is_analys
     with begin() as session:
         row = session.get_one(InstanceRow, receipt.instance_id)
         assert (row.patient_id, row.size, row.state) == ("1", len(b"other bytes"), "accepted")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationalError("INSERT", {}, Exception("locked")),
+        InterfaceError("INSERT", {}, Exception("connection closed")),
+        PoolTimeout("no connection is free"),
+    ],
+)
+def test_a_sender_may_send_again_when_the_database_is_away(tmp_path: Path, queue: RecordingQueue, error) -> None:
+    """Anything else than `Unavailable` is a failure for good (Cxxx) to a PACS, which then drops the object."""
+
+    @contextmanager
+    def away() -> Iterator[Session]:
+        raise error
+        yield
+
+    intake = Intake(away, FolderBlobStore(tmp_path / "blobs"), MerkleAuditLog(), queue, CHAMPION)
+    with pytest.raises(Unavailable) as raised:
+        accept(intake)
+    assert raised.value.retry_after
+    assert queue.started == []
 
 
 def test_dismissed_image_is_never_analysed(intake: Intake, begin: UnitOfWork, queue: RecordingQueue) -> None:
