@@ -325,3 +325,20 @@ def test_the_site_that_stands_is_the_corrected_one(client, node, analysis):
     assert "corrected; sent as Skin of back" in page
     with node.begin() as session:
         assert session.execute(sa.select(InstanceRow.body_site_code)).scalars().all() == ["66643007"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ({"verdict": "corrected", "lesion_class": "mel"}, "A clinician says: melanoma."),
+        ({"verdict": "unusable"}, "A clinician says that this must not be used."),
+    ],
+)
+def test_a_clinicians_word_stands_before_what_the_algorithm_recommended(client, node, answer, says):
+    analysis = stored_analysis(node, TriageTier.MONITOR)
+    before = client.get(f"/analyses/{analysis.id}").text
+    assert "the algorithm said, urgency" not in before
+    assert say(client, analysis, **answer).status_code == 303
+    page = client.get(f"/analyses/{analysis.id}").text
+    places = [page.index(part) for part in (says, "the algorithm said, urgency", ">monitor</p>", "Recommendation:")]
+    assert places == sorted(places)
