@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from dermoscopy.domain import ArtifactKind
 from dicom_listener.render import RENDERERS
 from tests.peers.dicom3tools import dciodvfy
+from tests.peers.orthanc import Orthanc
 from tests.peers.seg_readers import READERS
+from tests.peers.seg_readers.ohif import ohif
 from tests.unit.dicom_listener.samples import dataset, part10, picture_source, render_input, source
 
 
@@ -53,3 +57,21 @@ def test_hair_across_the_lesion_is_a_segment_of_its_own(reader, tmp_path: Path):
     assert dciodvfy(segmentation) == []
     assert np.array_equal(np.squeeze(READERS[reader](segmentation, origin, 1)), what.analysis.finding.mask)
     assert np.array_equal(np.squeeze(READERS[reader](segmentation, origin, 2)), hair)
+
+
+@pytest.mark.peers
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_web_viewer_lists_both_segments_and_keeps_the_lesion_whole(pacs: Orthanc):
+    made = dataset()
+    what = render_input(source(made))
+    hair = np.zeros_like(what.analysis.finding.mask)
+    hair[5:45, 30:33] = True
+    segmentation = RENDERERS[ArtifactKind.SEG](replace(what, hair=hair)).data
+    pacs.upload(part10(made))
+    pacs.upload(segmentation)
+    series = str(dcmread(BytesIO(segmentation)).SeriesInstanceUID)
+    with ohif(pacs.dicomweb_url, knows_dermoscopic=True) as viewer:
+        shown = viewer.open_segmentation(made.StudyInstanceUID, made.SeriesInstanceUID, series)
+    assert shown.segments == ["Lesion", "Hair"]
+    assert np.array_equal(shown.label_map, what.analysis.finding.mask)
