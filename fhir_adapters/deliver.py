@@ -150,7 +150,7 @@ class FhirDestination:
         found = {
             str(resource["id"]): resource
             for resource in self._server.search("Patient", system, [identity.patient_id])
-            if resource.get("id") and resource.get("active") is not False and _identified(resource, wanted)
+            if resource.get("id") and _in_use(resource) and _identified(resource, wanted)
         }
         if len(found) != 1:
             count = "no patient" if not found else "several patients"
@@ -276,6 +276,16 @@ _NEEDED: Final = frozenset({"DiagnosticReport", "Observation", "DocumentReferenc
 
 def _value(resource: Mapping[str, Any]) -> str:
     return str(resource["identifier"][0]["value"])
+
+
+def _in_use(patient: Mapping[str, Any]) -> bool:
+    """Whether it may be written to: neither inactive nor merged into another (https://hl7.org/fhir/R4/patient.html#links)."""
+    links = patient.get("link")
+    merged = any(
+        isinstance(one, Mapping) and one.get("type") == "replaced-by"
+        for one in (links if isinstance(links, list) else ())
+    )
+    return patient.get("active") is not False and not merged
 
 
 def _identified(resource: Mapping[str, Any], wanted: tuple[str, str]) -> bool:

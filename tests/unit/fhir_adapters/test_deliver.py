@@ -84,6 +84,7 @@ def test_odd_identifiers_are_escaped(value, ehr, destination):
         {"resourceType": "Bundle", "type": "searchset", "total": 0},
         searchset(patient("TEST-0043")),
         searchset(patient(active=False)),
+        searchset(patient(link=[{"other": {"reference": "Patient/p-2"}, "type": "replaced-by"}])),
         searchset(patient(), patient(id="p-2")),
         searchset(patient(identifier=[{"system": scenes.SYSTEM, "value": "TEST-0042", "use": "old"}])),
         searchset(
