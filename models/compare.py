@@ -171,13 +171,13 @@ def facts(
 ) -> list[Fact]:
     """Each measure then and now. ``laid`` says how the pictures lie over each other, where they do."""
     old, new = before.analysis.finding, after.analysis.finding
-    fit = old.quality.usable and new.quality.usable and old.model == new.model
-    floor = floor if fit else None
+    floor = floor if old.model == new.model else None
     apart = match.overlap is not None and match.overlap < OVERLAP_LEAST
-    certain = match.state is not MatchState.UNCERTAIN and not apart
+    usable = old.quality.usable and new.quality.usable
+    certain = match.state is not MatchState.UNCERTAIN and not apart and usable  # a doubt silences no warning
     said: list[Fact] = []
     if old.measurements is not None and new.measurements is not None:
-        said += _sizes(before, after, laid, floor, certain)
+        said += _sizes(before, after, None if apart else laid, floor, certain)
         for name, title in _PLAIN:
             values = float(getattr(old.measurements, name)), float(getattr(new.measurements, name))
             digits = 0 if name == "colour_count" else 2
@@ -208,7 +208,7 @@ def _sizes(
             _grown("area", "Area", areas, "mm2", limit, certain),
             _grown("equivalent_diameter", "Diameter", across, "mm", None if limit is None else limit / 2.0, certain),
         ]
-    if confirmed is None or not certain:
+    if confirmed is None:
         words = "The sizes are not compared: not both images have a scale, and the pictures do not give a common one."
         return [Fact(SIZE, "Size", "not comparable", "not comparable", words)]
     ratio = new.area_px * after.image.aspect / (old.area_px * before.image.aspect * confirmed.zoom**2)

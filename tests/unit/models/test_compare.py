@@ -191,20 +191,24 @@ def test_stated_scales_that_the_skin_contradicts_are_not_used() -> None:
     assert "contradict" in named(change, "size").words
 
 
-@pytest.mark.parametrize(
-    "reason", ["no floor", "another model", "not usable"], ids=["no floor", "another model", "not usable"]
-)
-def test_what_the_noise_is_unknown_of_is_never_called_unchanged(reason: str) -> None:
-    now = pictured("now", drawn(40), spacing=0.05)
+@pytest.mark.parametrize("reason", ["no floor", "another model"])
+def test_what_the_noise_is_unknown_of_is_never_called_a_change_nor_unchanged(reason: str) -> None:
+    now = pictured("now", drawn(52), spacing=0.05)
     changes: dict[str, object] = {}
     if reason == "another model":
         changes["model"] = replace(now.analysis.finding.model, digest="9" * 64)
-    if reason == "not usable":
-        changes["quality"] = Quality(False, ("blurred",), {})
     before = pictured("before", drawn(40), spacing=0.05, **changes)
     change = compare([before], now, floor=None if reason == "no floor" else FLOOR)
     assert {fact.beyond_noise for fact in change.facts} == {None}
     assert "It cannot be told whether this changed: area" in change.summary
+
+
+def test_a_poor_image_silences_no_growth_and_reassures_of_nothing() -> None:
+    poor = Quality(False, ("blurred",), {})
+    grown = compare([pictured("before", drawn(40), quality=poor)], pictured("now", drawn(52)))
+    assert named(grown, "area").beyond_noise
+    same = compare([pictured("before", drawn(40))], pictured("now", drawn(40), quality=poor))
+    assert not any(fact.beyond_noise is False for fact in same.facts)
 
 
 def test_risks_and_tier_are_told_and_only_beyond_noise_called_a_change() -> None:
