@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Literal
 
 import structlog
-from pydicom.dataset import Dataset
 from sqlalchemy.orm import Session
 from sqlmodel import col, select
 
@@ -55,10 +54,9 @@ from dermoscopy.ports import AuditEntry
 from dermoscopy.pseudonyms import Pseudonyms, open_pseudonyms
 from dermoscopy.reviews import reviews_of
 from dermoscopy.tables import AnalysisRow, InstanceRow, OutcomeRow, utc_now
-from dicom_listener.decode import decode
 from dicom_listener.deidentify import Identity, deidentify
+from dicom_listener.deidentify_source import Photograph, open_photograph
 from dicom_listener.deidentify_table import Retained, claimed
-from dicom_listener.render.source import source_dataset
 
 log = structlog.get_logger(__name__)
 
@@ -192,8 +190,7 @@ class _Writing:
             source = None if reason else self._source(session, instance_id)
         if source is not None:
             try:
-                image = decode(source)
-                reason = self._write(candidate, source, image, source_dataset(source, image))
+                reason = self._write(candidate, source, open_photograph(source))
             except Rejected as error:
                 log.warning("export.unreadable", instance=instance_id, error=type(error).__name__)
                 reason = UNREADABLE
@@ -233,16 +230,17 @@ class _Writing:
             return NOT_REVIEWED
         return first(doubts_of_finding(candidate.analysis), approved=candidate.approved)
 
-    def _write(self, candidate: _Candidate, source: SourceObject, image: DermoscopicImage, dataset: Dataset) -> str:
+    def _write(self, candidate: _Candidate, source: SourceObject, photograph: Photograph) -> str:
+        """Write one image; empty, or the reason why it stays."""
         row, said = candidate.row, candidate.said
         site = said.standing.body_site_code or row.body_site_code
         side = said.standing.laterality or row.laterality
-        doubts = doubts_of_object(dataset, image, site)
+        doubts = doubts_of_object(photograph, site)
         reason = first(doubts, approved=candidate.approved)
         if reason:
             return reason
-        cleaned = clean(image.pixels)
-        doubts += doubts_of_pixels(dataset, cleaned)
+        cleaned = clean(photograph.image.pixels)
+        doubts += doubts_of_pixels(photograph, cleaned)
         reason = first(doubts, approved=candidate.approved)
         if reason:
             return reason
@@ -256,20 +254,20 @@ class _Writing:
         columns = {
             "image": self._put(f"images/{name}.png", encode_png(cleaned.pixels)),
             "image_id": name,
-            "lesion_id": lesion_of(self._names, row, dataset, site, side),
+            "lesion_id": lesion_of(self._names, row, photograph.tracking_uid, site, side),
             "patient_id": pseudonym,
             "localization": site_name(site),
             "laterality": side if side in ("L", "R", "B", "U") else "",
-            **described(dataset, self._asked.retained, days),
+            **described(photograph, self._asked.retained, days),
         }
         if said.lesion_class is not None:
             columns.update(dx=said.lesion_class.value, dx_type=said.dx_type)
-        outline = _outline(said, image)
+        outline = _outline(said, photograph.image)
         if outline is not None:
             columns["mask"] = self._put(f"masks/{name}.png", encode_mask(outline))
         if self._asked.form == "dicom":
             made = deidentify(
-                dataset,
+                photograph.dataset,
                 cleaned.pixels,
                 Identity(pseudonym, days, self._names.uid),
                 retained=self._asked.retained,

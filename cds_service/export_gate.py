@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from pydicom.dataset import Dataset
 
 from dermoscopy.codes import SITES
-from dermoscopy.domain import Analysis, DermoscopicImage, RGBPixels
-from dicom_listener.syntaxes import VL_ENDOSCOPIC, VL_PHOTOGRAPHIC
+from dermoscopy.domain import Analysis, RGBPixels
+from dicom_listener.deidentify_source import Photograph
 from models.annotations import field, find_writing
 
 HELD: Final = "held"
@@ -41,7 +40,6 @@ WORDS: Final[Mapping[str, str]] = {
     NOT_REVIEWED: "nobody has said what it shows (--reviewed-only)",
 }
 _DOUBTED: Final = ("not_dermoscopy", "unlike_training", "no_lesion")
-_CLINICAL: Final = frozenset({VL_PHOTOGRAPHIC, VL_ENDOSCOPIC})
 _BELOW_THE_HEAD: Final = frozenset(
     {
         *("abdomen", "ankle", "antecubital", "arm", "axilla", "back", "buttock", "chest", "elbow", "epigastric"),
@@ -85,23 +83,19 @@ def doubts_of_finding(analysis: Analysis | None) -> list[str]:
     return [code for code in _DOUBTED if code in codes]
 
 
-def doubts_of_object(source: Dataset, image: DermoscopicImage, body_site_code: str) -> list[str]:
+def doubts_of_object(photograph: Photograph, body_site_code: str) -> list[str]:
     """What the object says against itself."""
-    found = []
-    if str(source.get("RecognizableVisualFeatures") or "").strip() == "YES":
-        found.append("recognisable_features")
-    clinical = str(source.get("SOPClassUID") or "") in _CLINICAL and image.acquisition.contact is not True
-    if clinical and may_show_face(body_site_code):
+    found = ["recognisable_features"] if photograph.recognisable else []
+    if photograph.clinical and may_show_face(body_site_code):
         found.append("may_show_face")
     return found
 
 
-def doubts_of_pixels(source: Dataset, cleaned: Cleaned) -> list[str]:
+def doubts_of_pixels(photograph: Photograph, cleaned: Cleaned) -> list[str]:
     """Whether writing may be left in ``cleaned``."""
     if cleaned.written_inside:
         return ["writing"]
-    stated = str(source.get("BurnedInAnnotation") or "").strip() == "YES"
-    return ["burned_in_annotation"] if stated and not cleaned.written_around else []
+    return ["burned_in_annotation"] if photograph.annotated and not cleaned.written_around else []
 
 
 def may_show_face(body_site_code: str) -> bool:

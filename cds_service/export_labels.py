@@ -12,16 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom.dataset import Dataset
-
 from dermoscopy.codes import SITES
 from dermoscopy.domain import LesionClass, Review, Verdict
 from dermoscopy.outcomes import Certainty
 from dermoscopy.pseudonyms import Pseudonyms
 from dermoscopy.reviews import Standing, standing
 from dermoscopy.tables import AnalysisRow, InstanceRow, OutcomeRow
-from dicom_listener.deidentify import moved_date
-from dicom_listener.deidentify_kept import kept
+from dicom_listener.deidentify_source import Photograph
 from dicom_listener.deidentify_table import Retained
 
 COLUMNS = (
@@ -93,30 +90,22 @@ def _said_in_reviews(analyses: Sequence[tuple[AnalysisRow, Sequence[Review]]]) -
     return Said(now.lesion_class or called, now)
 
 
-def lesion_of(names: Pseudonyms, row: InstanceRow, source: Dataset, body_site_code: str, laterality: str) -> str:
+def lesion_of(names: Pseudonyms, row: InstanceRow, tracking_uid: str, body_site_code: str, laterality: str) -> str:
     """Pseudonym of the lesion: by the Tracking UID that the object states (0062,0021), else patient, site and side.
 
     The latter may join lesions of one site. That is the safe mistake: images of one lesion in two folds would flatter a
     model.
     """
-    tracking = str(source.get("TrackingUID") or "").strip()
-    if tracking:
-        return names.lesion("tracking", tracking)
+    if tracking_uid:
+        return names.lesion("tracking", tracking_uid)
     patient = (row.issuer, row.patient_id) if row.patient_id else ("", row.id)
     return names.lesion("site", *patient, body_site_code, laterality)
 
 
-def described(source: Dataset, retained: Retained, days: int) -> dict[str, str]:
+def described(photograph: Photograph, retained: Retained, days: int) -> dict[str, str]:
     """Date of the picture, moved, and, where that is retained, age and sex of the patient."""
-    stated = (str(source.get(keyword) or "") for keyword in ("AcquisitionDate", "ContentDate", "StudyDate"))
-    moved = next((date for date in (moved_date(text, days) for text in stated) if date), "")
-    columns = {"acquired": f"{moved[:4]}-{moved[4:6]}-{moved[6:]}" if moved else ""}
-    if retained.patient:
-        rules = kept(retained)
-        age, sex = (rules[name](source.get(name)) for name in ("PatientAge", "PatientSex"))
-        columns["age"] = str(int(age[:3])) if age and age.endswith("Y") else ""
-        columns["sex"] = {"M": "male", "F": "female"}.get(sex or "", "")
-    return columns
+    age, sex = photograph.age_and_sex(retained)
+    return {"acquired": photograph.taken_on(days), "age": age, "sex": sex}
 
 
 def site_name(body_site_code: str) -> str:

@@ -25,7 +25,7 @@ from dermoscopy.domain import LesionClass, PatientIdentity, Reason, Verdict, der
 from dermoscopy.errors import Misconfigured, Rejected
 from dermoscopy.outcomes import Certainty, OutcomeState
 from dermoscopy.tables import AnalysisRow, InstanceRow, OutcomeRow, ReviewRow
-from dicom_listener.decode import decode
+from dicom_listener.deidentify_source import open_photograph
 from dicom_listener.deidentify_table import Retained
 from dicom_listener.header import read_header, read_picture_header
 from dicom_listener.syntaxes import EXPLICIT_LITTLE_ENDIAN, VL_PHOTOGRAPHIC
@@ -290,11 +290,12 @@ def test_where_something_lies_already_nothing_is_written(node: Node, tmp_path: P
 
 
 def test_a_clinical_photograph_leaves_only_from_below_the_head() -> None:
-    made = sample(SOPClassUID=VL_PHOTOGRAPHIC)
-    image = decode(source())
-    assert doubts_of_object(made, image, "61248009") == []
-    assert doubts_of_object(made, image, "36141000") == ["may_show_face"]
-    assert doubts_of_object(sample(), image, "36141000") == []
+    clinical = open_photograph(source(sample(SOPClassUID=VL_PHOTOGRAPHIC)))
+    assert doubts_of_object(clinical, "61248009") == []
+    assert doubts_of_object(clinical, "36141000") == ["may_show_face"]
+    assert doubts_of_object(open_photograph(source()), "36141000") == []
+    contact = open_photograph(source(sample(SOPClassUID=VL_PHOTOGRAPHIC, ContactMethod="CONTACT")))
+    assert doubts_of_object(contact, "36141000") == []
     assert may_show_face("")
     assert may_show_face("39937001")
 
