@@ -25,6 +25,13 @@ def members(value: object) -> list[Mapping[str, Any]]:
     return [one for one in several if isinstance(one, Mapping)]
 
 
+def is_patient(reference: str, patient_id: str) -> bool:
+    """Whether a literal reference, relative, absolute or to a version, is to ``Patient/<patient_id>``
+    (https://hl7.org/fhir/R4/references.html#literal).
+    """
+    return f"/{reference.partition('/_history/')[0]}".endswith(f"/Patient/{patient_id}")
+
+
 def codings(*concepts: object) -> Iterator[tuple[str, str]]:
     """(system, code) of CodeableConcepts, and of bare Codings."""
     for concept in (one for value in concepts for one in members(value)):

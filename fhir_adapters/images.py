@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from dermoscopy import codes
 from dermoscopy.errors import Rejected
-from fhir_adapters.concepts import codings, members, says_dermoscopy, side_of, site_codes
+from fhir_adapters.concepts import codings, is_patient, members, says_dermoscopy, side_of, site_codes
 from fhir_adapters.fetch import Content
 
 PICTURES: Final = ("image/jpeg", "image/png", "application/dicom")
@@ -90,7 +90,7 @@ def chart_images(resources: Sequence[Mapping[str, Any]], patient_id: str) -> Cha
         if read is None or resource.get("status") in _GONE or resource.get("docStatus") in _GONE:
             continue
         whose = _reference(resource.get("subject"))
-        if whose != f"Patient/{patient_id}" and not whose.endswith(f"/Patient/{patient_id}"):
+        if not is_patient(whose, patient_id):
             passed["of another patient than context.patientId" if whose else "names no patient"] += 1
         elif _ours(resource):
             passed["a result of this service"] += 1

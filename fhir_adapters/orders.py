@@ -15,7 +15,7 @@ from typing import Any, Final
 from dermoscopy import codes
 from dermoscopy.codes import Code, OrderKind
 from dermoscopy.errors import Rejected
-from fhir_adapters.concepts import codings, members, side_of, site_codes, words
+from fhir_adapters.concepts import codings, is_patient, members, side_of, site_codes, words
 
 PRIORITIES: Final = ("routine", "urgent", "asap", "stat")
 """http://hl7.org/fhir/request-priority, rising; nothing stands between routine and urgent."""
@@ -71,7 +71,7 @@ def draft_orders(bundle: Mapping[str, Any], patient_id: str, selections: Sequenc
     for (_, resource), selected in zip(entries, chosen, strict=True):
         subject = resource.get("subject")
         whose = subject.get("reference") if isinstance(subject, Mapping) else None
-        if isinstance(whose, str) and not f"/{whose}".endswith(f"/Patient/{patient_id}") and "Patient/" in whose:
+        if isinstance(whose, str) and not is_patient(whose, patient_id) and "Patient/" in whose:
             raise Rejected("context.draftOrders holds an order for another patient than context.patientId")
         if resource.get("resourceType") != "ServiceRequest" or resource.get("status", "draft") != "draft":
             continue

@@ -98,3 +98,21 @@ def test_places_are_below_listed_servers():
                 reader.place(wrong, "https://ehr.example/fhir", "*/*")
     finally:
         reader.close()
+
+
+@pytest.mark.parametrize(
+    ("subject", "is_theirs"),
+    [
+        ("Patient/p1", True),
+        ("https://ehr.example/fhir/Patient/p1", True),
+        ("Patient/p1/_history/3", True),
+        ("Patient/xp1", False),
+        ("Patient/p2/_history/3", False),
+        ("Group/p1", False),
+        ("", False),
+    ],
+)
+def test_only_images_of_the_patient_are_looked_at(subject, is_theirs):
+    media = {"resourceType": "Media", "id": "1", "subject": {"reference": subject}, "content": {"url": "Binary/1"}}
+    found = chart_images([media], "p1")
+    assert (len(found.images), sum(found.passed_over.values())) == ((1, 0) if is_theirs else (0, 1))

@@ -49,13 +49,17 @@ def test_words(said, kind):
     assert [(one.kind, one.ground) for one in found] == ([(kind, Ground.WORDS)] if kind else [])
 
 
-@pytest.mark.parametrize("subject", ["Patient/p2", "https://ehr.example/fhir/Patient/p2", "Patient/xp1"])
+@pytest.mark.parametrize(
+    "subject", ["Patient/p2", "https://ehr.example/fhir/Patient/p2", "Patient/xp1", "Patient/p2/_history/1"]
+)
 def test_an_order_of_another_patient_is_refused(subject):
     with pytest.raises(Rejected, match="another patient"):
         draft_orders(bundle(order(subject={"reference": subject})), "p1")
 
 
-@pytest.mark.parametrize("subject", ["Patient/p1", "https://ehr.example/fhir/Patient/p1", "urn:uuid:x"])
+@pytest.mark.parametrize(
+    "subject", ["Patient/p1", "https://ehr.example/fhir/Patient/p1", "Patient/p1/_history/2", "urn:uuid:x"]
+)
 def test_an_order_of_this_patient_is_not(subject):
     assert draft_orders(bundle(order(subject={"reference": subject}, code={"text": "skin biopsy"})), "p1")
 
