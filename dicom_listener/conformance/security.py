@@ -19,7 +19,8 @@ def security(deployment: Deployment) -> Section:
                 "Introduction",
                 (
                     "Patient data may travel in every service of this statement. Beyond loopback the product listens "
-                    "only where senders are named (DICOM) and where tokens or a login are set (HTTP).",
+                    "only where senders are named, or admitted by an explicit setting (DICOM), "
+                    "and where tokens or a login are set (HTTP).",
                 ),
             ),
             Section(

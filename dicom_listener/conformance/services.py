@@ -102,7 +102,8 @@ def _dimse(deployment: Deployment) -> Iterator[Section]:
             f"Push model, instance {COMMITMENT_INSTANCE}.",
             f"SCP: at most {MAX_REFERENCES} references in one request. The report goes out on an association that we "
             "open, at the address that `dicom_peers` or `pacs` names for the requester, and is tried again until it is "
-            f"taken. Committed is what is durably stored here. Failure Reasons: {NO_SUCH_OBJECT:04X} (no such object), "
+            f"taken or refused. Committed is what is durably stored here. Failure Reasons: {NO_SUCH_OBJECT:04X} (no "
+            f"such object), "
             f"{CLASS_CONFLICT:04X} (another SOP class than stated). Objects are kept as long as the operator keeps "
             "them; nothing is deleted by the product.",
             f"SCU: in use: {deployment.asks_commitment}. One transaction covers what one analysis sent to one PACS. "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from pydicom import dcmread
@@ -19,6 +20,7 @@ from dicom_listener.render import RENDERERS
 from dicom_listener.server import ListenerSettings
 from dicom_listener.status import STATUS_BY_ERROR
 from dicom_listener.syntaxes import IMAGE_CLASSES, NEGOTIATED_SYNTAXES
+from tests.peers.dicom3tools import dciodvfy
 from tests.unit.dicom_listener.samples import picture_source, render_input
 
 KINDS = list(TITLES)
@@ -75,6 +77,14 @@ def test_presence_and_source_are_those_of_the_objects():
         (("SegmentSequence", "AnatomicRegionSequence"), "ANAP", "AUTO"),
     ):
         assert (known[path].presence, known[path].source) == (presence, source), path
+
+
+@pytest.mark.peers
+def test_dciodvfy_finds_no_error_in_the_objects_that_the_statement_is_made_from(tmp_path: Path):
+    for one in examples(hair=True):
+        file = tmp_path / f"{one.case}-{one.kind.value}.dcm"
+        one.dataset.save_as(file)
+        assert dciodvfy(file) == [], file.name
 
 
 def test_no_object_holds_private_attributes():
