@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -33,6 +33,7 @@ from dermoscopy.errors import Rejected
 from dermoscopy.outcomes import OutcomeState
 from dermoscopy.ports import AuditEntry
 from dermoscopy.tables import OutcomeRow, OutcomeVersionRow
+from fhir_adapters.pathology import KINDS
 
 PREFIX = "/api/v1/outcomes"
 router = APIRouter(prefix=PREFIX, tags=["outcomes"])
@@ -42,7 +43,6 @@ _FHIR = {
         "content": {"application/fhir+json": {"schema": {"type": "object", "description": "A FHIR R4 resource"}}},
     }
 }
-ResourceType = Literal["DiagnosticReport", "Observation", "Condition"]
 FhirId = Annotated[str, Path(pattern=r"^[A-Za-z0-9\-.]{1,64}$")]
 
 
@@ -135,21 +135,27 @@ def tell_outcomes(request: Request, response: Response, caller: Submitter, body:
     return _taken(request, caller.name, _parsed(body), body)
 
 
-@router.put(
-    "/{resource_type}/{resource_id}",
-    summary="Tell what was found (notification of a Subscription)",
-    responses=problems(400, 401, 403, 404, 413, 415, 421, 422, 503, 507),
-    openapi_extra=_FHIR,
-)
-def put_outcome(
-    request: Request, caller: Submitter, resource_type: ResourceType, resource_id: FhirId, body: Body
-) -> OutcomesTaken:
-    """As `POST`, by servers that notify with an update of the resource below the endpoint."""
-    resource = _parsed(body)
-    if resource.get("resourceType") != resource_type or resource.get("id") != resource_id:
-        detail = "type and id of the resource must be those of the address"
-        raise InvalidRequest([FieldError(pointer="#/id", detail=detail)])
-    return _taken(request, caller.name, resource, body)
+def _notified(kind: str) -> Callable[..., OutcomesTaken]:
+    def put_outcome(request: Request, caller: Submitter, resource_id: FhirId, body: Body) -> OutcomesTaken:
+        """As `POST`, by servers that notify with an update of the resource below the endpoint."""
+        resource = _parsed(body)
+        if resource.get("resourceType") != kind or resource.get("id") != resource_id:
+            detail = "type and id of the resource must be those of the address"
+            raise InvalidRequest([FieldError(pointer="#/id", detail=detail)])
+        return _taken(request, caller.name, resource, body)
+
+    return put_outcome
+
+
+for _kind in KINDS:
+    router.add_api_route(
+        f"/{_kind}/{{resource_id}}",
+        _notified(_kind),
+        methods=["PUT"],
+        summary="Tell what was found (notification of a Subscription)",
+        responses=problems(400, 401, 403, 404, 413, 415, 421, 422, 503, 507),
+        openapi_extra=_FHIR,
+    )
 
 
 @router.get("", summary="List outcomes", responses=problems(401, 403, 421, 422, 503))

@@ -22,9 +22,13 @@ DEMANDING = (
     "/cds-services/{service_id}",
     "/api/v1/analyses/{analysis_id}/reviews",
     "/api/v1/pulls",
+    "/api/v1/outcomes",
+    *(f"/api/v1/outcomes/{kind}/{{resource_id}}" for kind in ("DiagnosticReport", "Observation", "Condition")),
+    "/api/v1/outcomes/{outcome_id}/assign",
 )
 """These say no to data that their schema allows: the image must be one, the prefetched patient that of the context,
-the outline one that does not cross itself, the PACS to pull from one that the settings name."""
+the outline one that does not cross itself, the PACS to pull from one that the settings name, the resource one that
+tells outcomes."""
 
 
 def run(live: LiveApplication, *arguments: str) -> None:

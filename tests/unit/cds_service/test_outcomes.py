@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from sqlmodel import col, select
 
 from audit.tables import AuditLeaf
+from cds_service.hooks.standing import records_of
 from cds_service.node import Node
 from dermoscopy.domain import Analysis, LesionClass, PatientIdentity, TriageTier
 from dermoscopy.identifiers import report_identifier
@@ -267,3 +268,13 @@ def test_who_may_tell_and_who_may_assign(open_client):
     path = f"{URL}/{held['outcome_id']}/assign"
     assert client.post(path, json={"report_id": held["outcome_id"]}, headers=as_role("submit")).status_code == 403
     assert client.get(URL, headers=as_role("read")).json()["outcomes"][0]["state"] == "held"
+
+
+@pytest.mark.parametrize(("diagnosis", "open_"), [(NAEVUS, False), (MELANOMA, True)])
+def test_a_card_of_a_high_risk_is_closed_by_a_harmless_histopathology(client, node, diagnosis, open_):
+    imaged(node)
+    with node.begin() as session:
+        assert records_of(session, [PATIENT]).findings[0].open
+    told(client, report(diagnosis))
+    with node.begin() as session:
+        assert records_of(session, [PATIENT]).findings[0].open is open_
