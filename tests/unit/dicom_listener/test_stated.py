@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from dicom_listener.stated import stated_of
 from tests.unit.dicom_listener.samples import RECEIVED, dataset, picture_source, source
 
-BLANK = {"StudyDate": None, "StudyTime": None}
+BLANK: dict[str, Any] = {"StudyDate": None, "StudyTime": None}
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ BLANK = {"StudyDate": None, "StudyTime": None}
     ],
     ids=["to the second", "with its zone", "a day", "apart", "zone of the object", "series", "study", "nowhere"],
 )
-def test_the_moment_nearest_to_the_picture_is_taken(changes: dict[str, str | None], expected: datetime | None) -> None:
+def test_the_moment_nearest_to_the_picture_is_taken(changes: dict[str, Any], expected: datetime | None) -> None:
     assert stated_of(source(dataset(**changes))).taken_at == expected
 
 
