@@ -66,6 +66,8 @@ RECORDS = "exports"
 """Folder in the data folder that tells which image went into which export; it never leaves."""
 LABELS, UNLABELLED, REMOVED, MANIFEST = "labels.csv", "unlabelled.csv", "removed.json", "manifest.json"
 Form = Literal["dicom", "png"]
+_NAMED = 10
+"""So many images that a person might approve are named where nothing may leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,8 @@ class KeptBack:
 
     instance_id: str
     reason: str
+    analysis_id: str = ""
+    """Where it can be looked at; empty where it was never analysed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +201,7 @@ class _Writing:
         elif not reason:
             reason = UNREADABLE
         if reason:
-            self._kept_back.append(KeptBack(instance_id, reason))
+            self._kept_back.append(KeptBack(instance_id, reason, candidate.analysis.id if candidate.analysis else ""))
         else:
             self._taken.append(instance_id)
 
@@ -295,7 +299,9 @@ class _Writing:
     def finish(self) -> Exported:
         """Write tables, log and manifest. Raises `Rejected` when nothing may leave."""
         if not self._rows:
-            raise Rejected(f"nothing to export: {_counted(self._kept_back) or 'no image matches'}")
+            doubtful = [f"{one.instance_id} ({one.reason})" for one in approvable(tuple(self._kept_back))][:_NAMED]
+            look = f"; look at these and approve by --include: {', '.join(doubtful)}" if doubtful else ""
+            raise Rejected(f"nothing to export: {_counted(self._kept_back) or 'no image matches'}{look}")
         labelled = [row for row in self._rows if row.get("dx") or row.get("mask")]
         others = [row for row in self._rows if not (row.get("dx") or row.get("mask"))]
         for path, rows in ((LABELS, labelled), (UNLABELLED, others)):

@@ -81,9 +81,10 @@ def export(
         console.print(table)
     doubtful = list(approvable(done.kept_back))
     for one in doubtful[:_NAMED]:
-        console.print(
-            f"look at {one.instance_id} ({one.reason}); --include {one.instance_id} approves it", soft_wrap=True
+        page = (
+            f"{settings.resolved_public_url}/analyses/{one.analysis_id}" if one.analysis_id else "it was never analysed"
         )
+        console.print(f"{one.reason}: {page}; --include {one.instance_id} approves it", soft_wrap=True)
     if doubtful:
         record = settings.data_dir / RECORDS / f"{done.digest[:16]}.json"
         console.print(f"All that was kept back: {record}", soft_wrap=True)

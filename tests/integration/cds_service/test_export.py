@@ -28,7 +28,7 @@ from tests.peers.orthanc import Orthanc, orthanc
 from tests.unit.dicom_listener.samples import as_file, dataset, encoded
 from tests.unit.dicom_listener.test_deidentify import stuffed
 
-pytestmark = [pytest.mark.peers, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def command(node: Node, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
         check=False,
     )
 

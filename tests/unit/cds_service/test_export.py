@@ -19,7 +19,7 @@ from sqlmodel import select
 
 from audit.tables import AuditLeaf
 from cds_service.export import KEYS, RECORDS, Asked, Exported, export
-from cds_service.export_gate import clean, doubts_of_object, may_show_face
+from cds_service.export_gate import APPROVABLE, clean, doubts_of_object, may_show_face
 from cds_service.node import Node
 from dermoscopy.domain import LesionClass, PatientIdentity, Reason, Verdict, derive_id
 from dermoscopy.errors import Misconfigured, Rejected
@@ -205,8 +205,9 @@ def test_in_doubt_nothing_leaves(node: Node, tmp_path: Path) -> None:
         take(node, SOPInstanceUID="1.2.9"): "withdrawn",
     }
     review(node, next(key for key, reason in kept.items() if reason == "withdrawn"), Verdict.UNUSABLE)
-    with pytest.raises(Rejected, match="nothing to export"):
+    with pytest.raises(Rejected, match=r"nothing to export: .* 1 writing") as refused:
         run(node, tmp_path / "none")
+    assert all((key in str(refused.value)) is (reason in APPROVABLE) for key, reason in kept.items())
     assert not list(tmp_path.glob("*none*"))
     blurred = take(node, SOPInstanceUID="1.2.10", finding=doubt("blur"))
     done = run(node, tmp_path / "out")
