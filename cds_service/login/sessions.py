@@ -35,6 +35,7 @@ class Sessions:
         self._audit = audit
         self._idle = timedelta(minutes=settings.session_idle_minutes)
         self._longest = timedelta(hours=settings.session_hours)
+        self._tokens = {token.name: token.role for token in settings.api_tokens}
         self._clock = clock
         self._lock = threading.Lock()
         self._minute = clock()
@@ -70,6 +71,8 @@ class Sessions:
             row = session.get(LoginRow, _digest(token))
             if row is None or row.expires_at <= now or row.seen_at + self._idle <= now:
                 return None
+            if "|" not in row.name and self._tokens.get(row.name) is not Role(row.role):
+                return None  # came in by an API token that the settings no longer hold, or not with this role
             if now - row.seen_at >= min(_NOTE_EVERY, self._idle / 4):
                 row.seen_at = now
             patients = tuple(PatientIdentity(i, p) for i, p in json.loads(row.patients)) if row.patients else None

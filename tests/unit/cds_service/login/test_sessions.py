@@ -44,6 +44,16 @@ def test_a_login_is_found_by_its_cookie_which_is_kept_nowhere(sessions, begin):
     assert sessions.find(token + "x") is None and sessions.find("") is None and sessions.find("x" * 5000) is None
 
 
+def test_a_login_by_token_ends_with_the_token(begin):
+    tokens = [{"name": "ward", "token": "x" * 20, "role": "review"}]
+    before = Sessions(begin, MerkleAuditLog(), Settings(api_tokens=tokens))
+    cookie = before.start(Caller("ward", Role.REVIEW), how="token")
+    assert before.find(cookie) is not None
+    assert Sessions(begin, MerkleAuditLog(), Settings()).find(cookie) is None
+    lowered = [{**tokens[0], "role": "read"}]
+    assert Sessions(begin, MerkleAuditLog(), Settings(api_tokens=lowered)).find(cookie) is None
+
+
 def test_a_launch_stays_with_its_patient(sessions):
     token = sessions.start(Caller("ehr|ada", Role.REVIEW, "", (PATIENT,)), how="launch")
     assert sessions.find(token).patients == (PATIENT,)
