@@ -128,7 +128,7 @@ def _answer_again(
         if there.reviewer == caller.name and said == draft:
             return there
     raise ReviewConflict(
-        f"This result has {row.reviews} review{'' if row.reviews == 1 else 's'} and you saw {seen}: somebody else reviewed it meanwhile. "
+        f"You saw {seen} reviews of this result and it has {row.reviews} now: somebody else reviewed it meanwhile. "
         "Open the result again, read what was said, and send your review with the new number as seen.",
         report_id=row.id,
     )

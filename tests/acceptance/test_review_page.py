@@ -75,7 +75,7 @@ class House:
     def give_feedback(self, card: dict[str, Any]) -> None:
         """The clinician accepted the card."""
         said = {"card": card["uuid"], "outcome": "accepted", "outcomeTimestamp": "2026-03-14T12:00:00Z"}
-        said["acceptedSuggestions"] = []  # type: ignore[assignment]
+        said["acceptedSuggestions"] = []
         self.service.client.post(f"{TRIAGE}/feedback", json={"feedback": [said]}).raise_for_status()
 
 
