@@ -62,7 +62,7 @@ class What(StrEnum):
 def main(
     what: Annotated[What, typer.Argument(help="what to measure; report shows an earlier run as Markdown")] = What.ALL,
     file: Annotated[Path | None, typer.Argument(help="with report: JSON that --output wrote", dir_okay=False)] = None,
-    size: Annotated[str, typer.Option(help="full, or small to see that everything runs")] = "full",
+    size: Annotated[str, typer.Option(help="full, medium, or small to see that everything runs")] = "full",
     output: Annotated[Path | None, typer.Option(help="write machine, medians and samples here as JSON")] = None,
     images: Annotated[Path | None, typer.Option(help="folder with JPEG or PNG images, or tar files of them")] = None,
     model: Annotated[str, typer.Option(help="name==version of the model; the champion if not given")] = "",

@@ -1,4 +1,4 @@
-"""How much is measured: ``full`` for figures to report, ``small`` to see in two minutes that everything runs."""
+"""How much is measured: ``full`` and, in less time, ``medium`` for figures to report; ``small`` to see that all runs."""
 
 from __future__ import annotations
 
@@ -61,6 +61,26 @@ SIZES: Mapping[str, Size] = MappingProxyType(
             room_rounds=30,
             inferences=400,
             analyses=100,
+        ),
+        "medium": Size(
+            repeats=2,
+            batch=40,
+            batch_postgres_repeats=2,
+            objects=60,
+            endurance=10_000,
+            cards_stored=10_000,
+            cards_few=100,
+            arrivals=2000,
+            arrivals_sqlite=100_000,
+            arrivals_postgres=1_000_000,
+            pages=20,
+            analyses_per_patient=5,
+            card_calls=400,
+            starts=2,
+            warm_images=20,
+            room_rounds=15,
+            inferences=160,
+            analyses=40,
         ),
         "small": Size(
             repeats=1,
