@@ -1,4 +1,4 @@
-"""How much is measured: ``full`` and, in less time, ``medium`` for figures to report; ``small`` to see that all runs."""
+"""How much is measured: ``full``, ``medium`` where there is less time, ``small`` to see that everything runs."""
 
 from __future__ import annotations
 
