@@ -34,6 +34,7 @@ BENCHMARKS: Mapping[str, Callable[[Setting], list[Table]]] = {
     "ingest": ingest.measure,
     "endurance": endurance.measure,
     "cards": cards.measure,
+    "arrivals": cards.measure_arrivals,
     "chart": chart.measure,
     "startup": startup.measure,
     "rooms": rooms.measure,
@@ -52,6 +53,7 @@ class What(StrEnum):
     INGEST = "ingest"
     ENDURANCE = "endurance"
     CARDS = "cards"
+    ARRIVALS = "arrivals"
     CHART = "chart"
     STARTUP = "startup"
     ROOMS = "rooms"
