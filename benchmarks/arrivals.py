@@ -39,7 +39,7 @@ class Signer:
         return jwt.encode(claims, self._key, "ES384", headers={"kid": "bench"})
 
 
-def steady(port: int, calls: Sequence[tuple[bytes, str]], *, rate: float) -> list[float]:
+def steady(port: int, path: str, calls: Sequence[tuple[bytes, str]], *, rate: float) -> list[float]:
     """Milliseconds of each (body, token) from the moment at which it was due; ``rate`` a second.
 
     Raises `RuntimeError` for an answer without a card.
@@ -50,7 +50,7 @@ def steady(port: int, calls: Sequence[tuple[bytes, str]], *, rate: float) -> lis
         if not hasattr(own, "connection"):
             own.connection = http.client.HTTPConnection(LOOPBACK, port, timeout=60)
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
-        own.connection.request("POST", "/cds-services/dermoscopy-triage", body, headers)
+        own.connection.request("POST", path, body, headers)
         answer = own.connection.getresponse()
         text = answer.read()
         took = (time.perf_counter() - due) * 1000

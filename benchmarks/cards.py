@@ -120,8 +120,8 @@ def _arrivals(
             )
             return [(json.dumps(_hook(patient)).encode(), signer.token(audience)) for patient in patients]
 
-        steady(service.port, calls(0, WARM_UP), rate=RATES[0])
-        return {rate: steady(service.port, calls(WARM_UP, count), rate=rate) for rate in RATES}
+        steady(service.port, PATH, calls(0, WARM_UP), rate=RATES[0])
+        return {rate: steady(service.port, PATH, calls(WARM_UP, count), rate=rate) for rate in RATES}
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from cds_service.api.stored import READY
 from cds_service.authorization import Caller
 from cds_service.node import Node
 from cds_service.outcomes import append_leaf, settle, watch_for_missed
+from dermoscopy.database import one_at_a_time
 from dermoscopy.domain import MALIGNANT, LesionClass, PatientIdentity
 from dermoscopy.outcomes import OutcomeState
 from dermoscopy.tables import AnalysisRow, OutcomeRow
@@ -35,6 +36,7 @@ def assign(node: Node, outcome_id: str, decision: Decision, *, caller: Caller) -
     (another patient, no result, nothing said of what was found).
     """
     with node.begin() as session:
+        one_at_a_time(session, f"outcome {outcome_id}")  # SQLite knows no lock of a row
         row = session.get(OutcomeRow, outcome_id, with_for_update=True)
         if row is None:
             raise NotFound("There is no outcome with this id.")

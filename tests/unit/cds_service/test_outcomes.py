@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,8 +13,11 @@ from fastapi.testclient import TestClient
 from sqlmodel import col, select
 
 from audit.tables import AuditLeaf
+from cds_service import outcome_assignment
+from cds_service.authorization import LOCAL
 from cds_service.hooks.standing import records_of
 from cds_service.node import Node
+from cds_service.outcome_assignment import Decision, assign
 from dermoscopy.domain import Analysis, LesionClass, PatientIdentity, TriageTier
 from dermoscopy.identifiers import report_identifier
 from dermoscopy.tables import HoldRow, InstanceRow
@@ -132,6 +137,28 @@ def test_a_person_assigns_what_is_held(client, node):
     assert replaced.status_code == 422
     amended = told(client, report(MELANOMA, status="amended", version="2"))
     assert (amended["report_id"], amended["state"], amended["lesion_class"]) == (wanted.id, "matched", "mel")
+
+
+def test_of_two_people_at_once_the_second_sees_what_the_first_said(client, node, monkeypatch):
+    first, second = imaged(node, "1"), imaged(node, "2")
+    outcome_id = told(client, report(NAEVUS))["outcome_id"]
+    looked_up, threads = outcome_assignment._analysis, []
+
+    def overtaken(*arguments):
+        if not threads:  # in the middle of the first decision the second one has a second to overtake it
+            other = (node, outcome_id, Decision(second.id))
+            threads.append(threading.Thread(target=lambda: assign(*other, caller=LOCAL)))
+            threads[0].start()
+            threads[0].join(1)
+        return looked_up(*arguments)
+
+    monkeypatch.setattr(outcome_assignment, "_analysis", overtaken)
+    assign(node, outcome_id, Decision(first.id), caller=LOCAL)
+    threads[0].join(30)
+    with node.begin() as session:
+        query = select(AuditLeaf.details).where(col(AuditLeaf.action) == "outcome.assigned").order_by(col(AuditLeaf.at))
+        before = [json.loads(details)["before"] for details in session.execute(query).scalars()]
+    assert before == ["", first.id]
 
 
 def test_a_code_that_is_not_known_waits_for_a_persons_word(client, node):
